@@ -97,7 +97,7 @@ soak: build ## Kill at random until all sectors are active (WORKERS=200 SECTORS=
 # Up to a million sectors take half an hour.
 bench: export SEALBUS_SCALE ?= 10000
 bench: params ## Run the benchmarks; each compares with a baseline of the same run (SEALBUS_SCALE=10000)
-	cargo bench --workspace --profile dev $(OPTIMISED) --bench params --bench fold --bench processors --bench static_tree_d --bench latency --bench scale --bench aggregate --bench proving
+	cargo bench --workspace --profile dev $(OPTIMISED) --bench params --bench fold --bench processors --bench static_tree_d --bench latency --bench scale --bench aggregate --bench proving --bench slow_reads
 
 units: ## Rate the rights of the systemd units, and fail if they have too many
 	bash integration-tests/setup/units.sh

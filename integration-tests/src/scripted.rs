@@ -9,9 +9,11 @@
 
 pub mod book;
 pub mod control;
+pub mod latencies;
 pub mod ledger;
 pub mod processor;
 pub mod proving;
+pub mod slow_reads;
 pub mod soak;
 pub mod table;
 pub mod verifier;

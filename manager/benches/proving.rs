@@ -58,19 +58,67 @@ async fn main() {
     let ratios: Vec<String> =
         one.iter().zip(&all).map(|(one, all)| format!("{:>8.1}", millis(*all) / millis(*one))).collect();
     println!("{:<10} {}", "ratio", ratios.join(" "));
+    ahead().await;
     history().await;
+}
+
+/// Reading three deadlines of full partitions ahead: how long the manager takes to begin, and for each report.
+async fn ahead() {
+    let database = TestDatabase::sqlite();
+    let store = filled(&database).await;
+    let play = Play { partitions: PARTITIONS, ahead: true, head: Mutex::new(OPEN), tasks: Mutex::default() };
+    let config = config();
+    let (waits, changed) = (Waits::load(&store, 0).await.expect("loads"), Wake::default());
+    let (node, verifier): (_, Arc<dyn Verifier>) = (NodeClient::new(&play), Arc::new(Trusting));
+    let proving = Proving {
+        node: &node,
+        store: &store,
+        tasks: &play,
+        config: &config,
+        epoch: 0,
+        epoch_millis: 30_000,
+        verifier: &verifier,
+        waits: &waits,
+        changed: &changed,
+    };
+    let mut memory = Memory::default();
+    let begin = timed(async || proving.look(&mut memory).await.expect("looks")).await;
+    let quiet = timed(async || proving.look(&mut memory).await.expect("looks")).await;
+    let mut reports = 0_u32;
+    let took = timed(async || {
+        for said in std::iter::from_fn(|| play.tasks.lock().expect("no panic").pop()).take(100).map(|task| said(&task))
+        {
+            memory.hear(said);
+            reports += 1;
+            proving.look(&mut memory).await.expect("looks");
+        }
+    })
+    .await;
+    let known = store.reads_ahead(Some(MINER)).await.expect("reads");
+    println!(
+        "reading {} partitions ahead: begin {:.1} ms, quiet {:.1} ms, each of {reports} reports {:.1} ms, RSS {} MiB",
+        known.len(),
+        millis(begin),
+        millis(quiet),
+        millis(took) / f64::from(reports.max(1)),
+        resident_mib()
+    );
+}
+
+fn config() -> Config {
+    toml::from_str(
+        "[database]\npath = \"x.db\"\n[nats]\nurl = \"nats://127.0.0.1:4222\"\n[chain]\nurl = \"http://127.0.0.1:1234\"\n\
+         [[miner]]\nid = \"f01000\"\nsector_size = \"32GiB\"\n",
+    )
+    .expect("reads")
 }
 
 /// One deadline from its challenge to the message: how long each step of the manager takes.
 async fn deadline(partitions: u64) -> Vec<Duration> {
     let database = TestDatabase::sqlite();
     let store = filled(&database).await;
-    let play = Play { partitions, head: Mutex::new(CHALLENGE + 1), tasks: Mutex::default() };
-    let config: Config = toml::from_str(
-        "[database]\npath = \"x.db\"\n[nats]\nurl = \"nats://127.0.0.1:4222\"\n[chain]\nurl = \"http://127.0.0.1:1234\"\n\
-         [[miner]]\nid = \"f01000\"\nsector_size = \"32GiB\"\n",
-    )
-    .expect("reads");
+    let play = Play { partitions, ahead: false, head: Mutex::new(CHALLENGE + 1), tasks: Mutex::default() };
+    let config = config();
     let (waits, changed) = (Waits::load(&store, 0).await.expect("loads"), Wake::default());
     let (node, verifier): (_, Arc<dyn Verifier>) = (NodeClient::new(&play), Arc::new(Trusting));
     let proving = Proving {
@@ -163,11 +211,17 @@ async fn filled(database: &TestDatabase) -> Store {
 /// Node, bus and workers.
 struct Play {
     partitions: u64,
+    /// The partitions are in the deadlines from the second to the fourth after the open one.
+    ahead: bool,
     head: Mutex<i64>,
     tasks: Mutex<Vec<PostTask>>,
 }
 
 impl Play {
+    fn has(&self, deadline: u64) -> bool {
+        if self.ahead { (2..5).contains(&deadline) } else { deadline == 0 }
+    }
+
     /// What the workers say of the tasks in the queue.
     fn answers(&self) -> Vec<PostSaid> {
         let tasks = std::mem::take(&mut *self.tasks.lock().expect("no panic"));
@@ -211,7 +265,7 @@ impl Transport for &Play {
                 "WPoStProvingPeriod": 2880, "WPoStChallengeWindow": 60, "WPoStChallengeLookback": 20,
                 "FaultDeclarationCutoff": 70,
             }),
-            "StateMinerPartitions" if params[1] == 0 => {
+            "StateMinerPartitions" if params[1].as_u64().is_some_and(|index| self.has(index)) => {
                 let partition = |index: u64| {
                     let set = json!([1 + index * PARTITION, PARTITION]);
                     json!({
@@ -235,6 +289,10 @@ impl Transport for &Play {
                 numbers.iter().map(sector).collect()
             }
             "StateGetRandomnessFromBeacon" | "StateGetRandomnessFromTickets" => json!(randomness),
+            "StateMinerAvailableBalance" => json!("0"),
+            "StateGetActor" => {
+                json!({ "Nonce": 0, "Balance": "1000000000000000000", "Code": {"/": CID}, "Head": {"/": CID} })
+            }
             "StateMinerDeadlines" => json!([{"PostSubmissions": [0]}]),
             "StateMinerInfo" => json!({
                 "Owner": "f0100", "Worker": "f0101", "ControlAddresses": null, "WindowPoStProofType": 13,

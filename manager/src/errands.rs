@@ -14,9 +14,12 @@ use fvm_ipld_encoding::{RawBytes, to_vec};
 use fvm_shared::{address::Address, econ::TokenAmount};
 use sealbus_schema::MinerId;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::chain::{message, message::Message, types::Epoch};
+use crate::{
+    chain::{message, message::Message, types::Epoch},
+    store::NewErrand,
+};
 
 pub mod create;
 pub mod desk;
@@ -199,6 +202,23 @@ impl Draft {
     /// The unsigned message with the sender's key, without nonce and gas.
     pub fn message(&self, key: Address) -> Message {
         message::unsigned(key, self.receiver, self.method, self.params.clone(), self.value.clone())
+    }
+
+    /// The errand that somebody asks for with it.
+    pub fn asked_by(&self, name: &str) -> NewErrand {
+        let mut detail = self.detail.clone();
+        detail["what"] = json!(self.what);
+        NewErrand {
+            miner: self.miner.unwrap_or(desk::NO_MINER),
+            kind: self.kind.to_owned(),
+            sender: self.sender.to_string(),
+            receiver: self.receiver.to_string(),
+            method: self.method,
+            params: self.params.bytes().to_vec(),
+            value_atto: self.value.atto().to_string(),
+            detail,
+            asked_by: name.to_owned(),
+        }
     }
 }
 

@@ -10,18 +10,24 @@
 //! - [`make`]: carries out what was decided: tasks, verification.
 //! - [`submit`]: the message, and what became of it.
 //! - [`recover`]: reads faulty sectors ahead of their deadline, and declares those as recovered that can be read again.
+//! - [`ahead`]: reads the sectors of the deadlines that come next, so that what is bad is known before.
+//! - [`ready`]: whether there are workers and funds for the next proofs.
+//! - [`by_hand`]: reads and proves now, for a person's command.
 //! - [`compare`]: what the chain has against what is in the stores.
 //!
 //! Everything that must survive is in the database or on the bus. What is kept in memory is read from there again after a
 //! restart.
 
+pub mod ahead;
 pub mod begin;
+pub mod by_hand;
 pub mod compare;
 pub mod decide;
 pub mod forecast;
 pub mod make;
 pub mod proof;
 pub mod reads;
+pub mod ready;
 pub mod recover;
 pub mod seats;
 pub mod submit;
@@ -55,9 +61,11 @@ use crate::{
     waits::{Cause, Subject, Waits},
     wake::Wake,
 };
+use ahead::Ahead;
 use decide::Step;
 use make::Making;
 use proof::{PartitionProof, ProofId, ProofState};
+use ready::Lacks;
 use recover::Recovering;
 use tasks::Tasks;
 use turn::turns_at;
@@ -108,6 +116,12 @@ pub struct Memory {
     seats: seats::Seats,
     /// The open deadline of each miner at the last look for faulty sectors.
     looked_for_faults: BTreeMap<MinerId, (Epoch, u64)>,
+    /// The partitions that are being read ahead.
+    ahead: BTreeMap<ProofId, Ahead>,
+    /// The open deadline of each miner at the last look at what comes next.
+    looked_ahead: BTreeMap<MinerId, (Epoch, u64)>,
+    /// What each miner's next proofs lacked when that was looked at last.
+    lacks: BTreeMap<MinerId, Lacks>,
 }
 
 impl Memory {
@@ -119,6 +133,10 @@ impl Memory {
         let mut recovering = self.recovering.values_mut();
         if let Some(recovering) = recovering.find(|recovering| recovering.is_of(said.miner, &said.job)) {
             recovering.hear(&said);
+            return;
+        }
+        if let Some(ahead) = self.ahead.values_mut().find(|ahead| ahead.is_of(said.miner, &said.job)) {
+            ahead.hear(&said);
             return;
         }
         self.said.entry((said.miner, said.job.clone())).or_default().push(said);
@@ -249,7 +267,9 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
         }
         let told = self.node.miner_proving_deadline(&crate::drive::address(miner), &head.key).await?;
         self.look_ahead_for_seats(memory, miner, &told, head).await?;
-        self.recover(memory, miner, &told, head).await
+        self.recover(memory, miner, &told, head).await?;
+        self.read_ahead(memory, miner, &told, head).await?;
+        self.look_for_lacks(memory, miner, head).await
     }
 
     /// Takes the next steps of one proof.
@@ -330,6 +350,8 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
         memory.said.retain(|job, _| jobs.contains(job));
         let open: BTreeSet<Subject> = open.iter().map(|proof| Subject::Proof(proof.id)).collect();
         self.waits.keep_only(&["proof"], &open);
+        let proving = self.config.miners.iter().filter(|miner| miner.prove);
+        self.waits.keep_only(&["proofs"], &proving.map(|miner| Subject::NextProofs(miner.id)).collect());
         // A turn that closed a day ago is not begun again, because no node tells of it.
         memory.begun.retain(|(_, period, _)| period + BEGUN_KEPT > head);
         Ok(())

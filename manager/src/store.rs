@@ -5,6 +5,7 @@
 //! of several managers is chosen. Every change goes through a [`Tx`]. A running manager's transaction also checks that
 //! the manager still holds the fold.
 
+mod ahead;
 mod alike;
 mod archive;
 mod audit;

@@ -56,6 +56,10 @@ pub enum Subject {
     Bus(String),
     /// The proof of a partition.
     Proof(ProofId),
+    /// The sectors of a partition that are read ahead of its deadline.
+    Ahead(ProofId),
+    /// What a miner's next proofs need besides its sectors: workers, funds.
+    NextProofs(MinerId),
     /// The blocks of a miner.
     Blocks(MinerId),
     /// A row of the outbox that cannot be published.
@@ -119,6 +123,8 @@ impl Subject {
             Subject::Node | Subject::OneNode(_) => "node",
             Subject::Bus(_) => "bus",
             Subject::Proof(_) => "proof",
+            Subject::Ahead(_) => "ahead",
+            Subject::NextProofs(_) => "proofs",
             Subject::Blocks(_) => "blocks",
             Subject::Outbox { .. } => "outbox",
         }
@@ -129,9 +135,9 @@ impl Subject {
         match self {
             Subject::Sector(sector) => sector.to_string(),
             Subject::Message { key, .. } => key.clone(),
-            Subject::Miner(miner) | Subject::Blocks(miner) => miner.to_string(),
+            Subject::Miner(miner) | Subject::Blocks(miner) | Subject::NextProofs(miner) => miner.to_string(),
             Subject::Store(name) | Subject::Bus(name) | Subject::OneNode(name) => name.clone(),
-            Subject::Proof(id) => id.path(),
+            Subject::Proof(id) | Subject::Ahead(id) => id.path(),
             Subject::Outbox { row, .. } => row.to_string(),
             Subject::Node => String::new(),
         }
@@ -153,6 +159,8 @@ impl std::fmt::Display for Subject {
             Subject::Node => f.write_str("the chain node"),
             Subject::OneNode(name) => write!(f, "the chain node {name}"),
             Subject::Proof(id) => write!(f, "the proof of {id}"),
+            Subject::Ahead(id) => write!(f, "the next proof of {id}"),
+            Subject::NextProofs(miner) => write!(f, "the next proofs of {miner}"),
             Subject::Blocks(miner) => write!(f, "the blocks of {miner}"),
             Subject::Bus(part) => write!(f, "the bus ({part})"),
             Subject::Outbox { row, sector } => write!(f, "row {row} of the outbox, about {sector}"),

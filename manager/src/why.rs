@@ -25,7 +25,8 @@ pub fn why<'a>(sector: &Job, waits: &'a [Wait]) -> Why<'a> {
         Subject::Sector(_) => 1,
         Subject::Miner(_) => 2,
         Subject::Store(_) => 3,
-        Subject::Node | Subject::OneNode(_) | Subject::Bus(_) | Subject::Proof(_) | Subject::Blocks(_) => 4,
+        Subject::Node | Subject::OneNode(_) | Subject::Bus(_) => 4,
+        Subject::Proof(_) | Subject::Ahead(_) | Subject::NextProofs(_) | Subject::Blocks(_) => 4,
     });
     Why { waits_for: waits_for(sector), held_by }
 }
@@ -70,7 +71,8 @@ fn holds(subject: &Subject, sector: &Job) -> bool {
         Subject::Miner(miner) => sector.id.miner == *miner && needs == Some(Need::Begin),
         Subject::Store(store) => needs == Some(Need::Files { store }),
         Subject::Node => needs.is_some(),
-        Subject::OneNode(_) | Subject::Bus(_) | Subject::Proof(_) | Subject::Blocks(_) => false,
+        Subject::OneNode(_) | Subject::Bus(_) => false,
+        Subject::Proof(_) | Subject::Ahead(_) | Subject::NextProofs(_) | Subject::Blocks(_) => false,
     }
 }
 

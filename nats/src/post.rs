@@ -16,6 +16,7 @@ use std::{
 use async_nats::jetstream::{
     self,
     consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
+    context::ConsumerInfoErrorKind,
 };
 use futures::{StreamExt, stream::BoxStream};
 use sealbus_schema::{
@@ -94,6 +95,17 @@ pub struct PostOffer {
     message: jetstream::Message,
 }
 
+/// Who takes from a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PostTakers {
+    /// How many workers wait for a task.
+    pub waiting: u64,
+    /// How many tasks are being worked on.
+    pub working: u64,
+    /// How many tasks nobody has taken yet.
+    pub queued: u64,
+}
+
 /// A report of a worker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PostSaid {
@@ -139,6 +151,13 @@ impl PostQueue {
     }
 }
 
+impl PostTakers {
+    /// Whether a worker is there.
+    pub const fn is_somebody(&self) -> bool {
+        self.waiting > 0 || self.working > 0
+    }
+}
+
 impl PostOffer {
     /// Removes the task from the queue, and waits until the server has done so.
     pub async fn done(&self) -> Result<(), async_nats::Error> {
@@ -177,6 +196,26 @@ impl Bus {
             .await
             .map_err(|source| failed(source.into()))?;
         Ok(())
+    }
+
+    /// What the server knows of the workers at a queue. `None` if there is no such queue yet.
+    pub async fn post_takers(&self, queue: &PostQueue) -> Result<Option<PostTakers>, TopologyError> {
+        let name = queue.name();
+        let failed = |source: async_nats::Error| TopologyError::Server {
+            operation: "read consumer",
+            what: name.clone(),
+            source,
+        };
+        let stream = self.js.get_stream_no_info(topology::POST_TASKS).await.map_err(|source| failed(source.into()))?;
+        match stream.consumer_info(&name).await {
+            Ok(info) => Ok(Some(PostTakers {
+                waiting: info.num_waiting as u64,
+                working: info.num_ack_pending as u64,
+                queued: info.num_pending,
+            })),
+            Err(error) if matches!(error.kind(), ConsumerInfoErrorKind::NotFound) => Ok(None),
+            Err(error) => Err(failed(error.into())),
+        }
     }
 
     /// Offers a task. Returns `None` if it is in the queue already.

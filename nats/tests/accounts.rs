@@ -429,7 +429,16 @@ fn post_of(miner: u64) -> PostSubject {
 fn read_task(miner: u64, store: &str) -> PostTask {
     let sectors = vec![SectorToRead { number: SectorNumber(1), comm_r: Commitment([9; 32]) }];
     let (store, store_id) = (store.to_owned(), None);
-    PostTask::Read(ReadTask { of: post_of(miner), piece: 0, store, store_id, sectors, sector_limit_ms: 1, limit_ms: 1 })
+    PostTask::Read(ReadTask {
+        of: post_of(miner),
+        piece: 0,
+        store,
+        store_id,
+        sectors,
+        sector_limit_ms: 1,
+        limit_ms: 1,
+        is_trial: false,
+    })
 }
 
 fn prove_task(miner: u64) -> PostTask {

@@ -96,6 +96,10 @@ pub struct ReadTask {
     pub sector_limit_ms: u64,
     /// For how long after the task was stored its outcome is useful, in milliseconds.
     pub limit_ms: u64,
+    /// Whether it is only to be seen if the sectors can be read: their vanilla proofs are made and thrown away. A worker
+    /// of an older version publishes them, which does no harm.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_trial: bool,
 }
 
 /// A sector of a reading task. Where its files are follows from its number and the store.

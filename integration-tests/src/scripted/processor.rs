@@ -24,7 +24,10 @@ use sealbus_worker::{
 };
 use serde_json::{Value, json};
 
-use super::control::{Control, Point};
+use super::{
+    control::{Control, Point},
+    post,
+};
 use crate::workflows::{self, NamedStore, Script, ScriptedFile};
 
 /// The message of a failure that the test has requested.
@@ -61,7 +64,7 @@ pub fn serve(phase: Phase, control: Control, real_replicas: bool) -> anyhow::Res
 impl Processor {
     fn run(&self, task: &Value, work: &str) -> Result<Value, Failure> {
         self.reach(Point::Before, work)?;
-        if let Some(answer) = post::run(self.phase, task) {
+        if let Some(answer) = post::run(self.phase, task, &self.control) {
             return answer;
         }
         let script = workflows::script(self.phase, task, self.real_replicas)

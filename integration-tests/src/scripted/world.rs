@@ -63,6 +63,8 @@ pub struct Proves {
     pub provers: usize,
     /// After how many seconds of silence a worker's task goes to another one.
     pub silence_secs: u64,
+    /// More arguments of the devnet.
+    pub devnet_arguments: Vec<String>,
 }
 
 /// A running world. Dropping it ends all its processes.
@@ -117,6 +119,7 @@ impl Default for Options {
             chain_lines: String::new(),
             liveness,
             proves: None,
+            devnet_arguments: Vec::new(),
         }
     }
 }
@@ -410,6 +413,7 @@ impl World {
         if let Some((deadlines, window)) = &proves {
             arguments.extend(["--proving", "--deadlines", deadlines, "--window-epochs", window]);
         }
+        arguments.extend(self.options.devnet_arguments.iter().map(String::as_str));
         // Otherwise it would log a line for each message.
         let quiet = [("RUST_LOG".to_owned(), "warn".to_owned())];
         let program = own_binary("sealbus-devnet")?;

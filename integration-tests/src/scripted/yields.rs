@@ -9,7 +9,7 @@ pub const FILE_BYTES: usize = 8192;
 /// The size of a proof for one partition.
 const PROOF_BYTES: usize = 192;
 /// The size of a scripted vanilla proof. A real one of 32 GiB has some 24 kB.
-const VANILLA_BYTES: usize = 1024;
+const VANILLA_BYTES: usize = 24_000;
 const SECTOR_BYTES: u64 = 2048;
 
 /// CommD of the sectors, which contain zeros.

@@ -5,7 +5,10 @@ mod check;
 mod deadlines;
 mod faults;
 mod forecast;
+mod hand;
 mod history;
+mod recover;
+mod simulate;
 
 use clap::Subcommand;
 
@@ -24,8 +27,14 @@ pub enum Proving {
     Check(check::Check),
     /// Show a miner's faulty sectors, and why they were left out.
     Faults(faults::Faults),
-    /// Show what the last proofs say about the next ones: durations, the least margin, the slowest sectors.
+    /// Show what is known of the next deadlines: how their last proofs went, what reads ahead have found, whether workers and
+    /// funds are there.
     Forecast(forecast::ShowForecast),
+    /// Read a deadline's sectors now, and prove them if asked, with made-up randomness. Nothing is sent. Exits with 1 if a
+    /// proof would be missing or leave a sector out.
+    Simulate(simulate::Simulate),
+    /// Read faulty sectors now, and declare those as recovered that can be read.
+    Recover(recover::Recover),
 }
 
 impl Proving {
@@ -38,6 +47,8 @@ impl Proving {
             Proving::Check(check) => check.run().await,
             Proving::Faults(show) => show.run().await,
             Proving::Forecast(show) => show.run().await,
+            Proving::Simulate(simulate) => simulate.run().await,
+            Proving::Recover(recover) => recover.run().await,
         }
     }
 }

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::Draft;
 use crate::{
     commands::Person,
-    store::{AuditEntry, ErrandId, NewErrand, Store, StoreError},
+    store::{AuditEntry, ErrandId, Store, StoreError},
 };
 
 /// The actor that a message is about whose miner does not exist yet: the one that creates it.
@@ -53,7 +53,7 @@ impl Desk for Counter<'_> {
         };
         let mut ids = Vec::with_capacity(drafts.len());
         for draft in drafts {
-            let new = new(draft, person);
+            let new = draft.asked_by(&person.name);
             let id = tx.ask_errand(&new).await?;
             let detail = json!({ "errand": id, "what": draft.what, "value_atto": new.value_atto });
             tx.add_audit(&AuditEntry::new(&person.name, verb, new.miner.to_string(), &person.why, detail)).await?;
@@ -61,21 +61,5 @@ impl Desk for Counter<'_> {
         }
         tx.commit().await?;
         Ok(ids)
-    }
-}
-
-fn new(draft: &Draft, person: &Person) -> NewErrand {
-    let mut detail = draft.detail.clone();
-    detail["what"] = json!(draft.what);
-    NewErrand {
-        miner: draft.miner.unwrap_or(NO_MINER),
-        kind: draft.kind.to_owned(),
-        sender: draft.sender.to_string(),
-        receiver: draft.receiver.to_string(),
-        method: draft.method,
-        params: draft.params.bytes().to_vec(),
-        value_atto: draft.value.atto().to_string(),
-        detail,
-        asked_by: person.name.clone(),
     }
 }

@@ -152,6 +152,7 @@ impl<T: Transport, B: Tasks> Mining<'_, T, B> {
                     sectors: vec![SectorToRead { number: *sector, comm_r: *comm_r }],
                     sector_limit_ms: limit_ms,
                     limit_ms,
+                    is_trial: false,
                 };
                 self.tasks.offer(&PostTask::Read(task)).await?;
             }

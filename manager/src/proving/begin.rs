@@ -67,7 +67,7 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
     }
 
     /// What is needed to read these sectors, by rising number.
-    pub(super) async fn provables(&self, miner: MinerId, numbers: &[u64], at: &TipSet) -> Result<Vec<Provable>, Error> {
+    pub async fn provables(&self, miner: MinerId, numbers: &[u64], at: &TipSet) -> Result<Vec<Provable>, Error> {
         let set = SectorSet::from_numbers(numbers.iter().copied());
         let on_chain = self.node.miner_sectors(&address(miner), &set, &at.key).await?;
         if on_chain.len() != numbers.len() {

@@ -29,7 +29,7 @@ use crate::{
 
 /// A task of which nothing was heard is offered again after this many epochs. As long as it is in the queue, that changes
 /// nothing.
-const OFFER_AGAIN: Epoch = 4;
+pub(super) const OFFER_AGAIN: Epoch = 4;
 /// The shortest time that a task is given, in milliseconds: also on test networks, whose epochs take moments.
 const LIMIT_MIN_MS: u64 = 10_000;
 /// How many sectors are named in the text about a proof that is late.
@@ -167,18 +167,22 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
         // What is read after the cut may serve another attempt.
         let until = if head.height < making.turn.cut() { making.turn.cut() } else { making.turn.close };
         let limit_ms = self.millis_to(until, head);
-        self.offer_pieces(queues, &self.subject(proof)?, making.reads.sectors(), due, limit_ms).await
+        self.offer_pieces(queues, &self.subject(proof)?, making.reads.sectors(), due, (limit_ms, false)).await
     }
 
-    /// Offers reading tasks about some of these sectors. What is read later than `limit_ms` from now is of no use.
+    /// Offers reading tasks about some of these sectors. What is read later than `limit_ms` from now is of no use. On trial
+    /// the vanilla proofs are thrown away.
     pub(super) async fn offer_pieces(
         &self,
         queues: &mut BTreeSet<PostQueue>,
         of: &PostSubject,
         sectors: &[Provable],
         pieces: Vec<Piece>,
-        limit_ms: u64,
+        (limit_ms, is_trial): (u64, bool),
     ) -> Result<(), Error> {
+        if pieces.is_empty() {
+            return Ok(());
+        }
         let known = self.store.known_stores().await?;
         for piece in pieces {
             self.ensure(queues, PostQueue::Reads { miner: of.miner, store: piece.store.clone() }).await?;
@@ -194,6 +198,7 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
                 sectors: to_read.collect(),
                 sector_limit_ms: limit_ms.min(self.config.proving.sector_limit_secs * 1000),
                 limit_ms,
+                is_trial,
             };
             self.tasks.offer(&PostTask::Read(task)).await?;
         }
@@ -233,27 +238,11 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
         if !making.is_due(format!("prove-{attempt}"), head.height) {
             return Ok(());
         }
-        let readers: Vec<WorkerName> =
-            stored.sectors.iter().map(|(_, by)| by).collect::<BTreeSet<_>>().into_iter().cloned().collect();
-        let comm_rs: BTreeMap<SectorNumber, _> =
-            making.reads.sectors().iter().map(|sector| (sector.number, sector.comm_r)).collect();
-        let place = |by: &WorkerName| readers.iter().position(|reader| reader == by).unwrap_or_default() as u16;
-        let sectors: Vec<SectorToProve> = stored
-            .sectors
-            .iter()
-            .filter_map(|(number, by)| Some((*number, *comm_rs.get(number)?, place(by))))
-            .collect();
-        if sectors.len() > PROVE_SECTORS_MAX {
-            return Err(Error::Odd(format!("{} has {} sectors, more than a proof", proof.id, sectors.len())));
+        let limit_ms = self.millis_to(making.turn.close, head);
+        let task = prove_task(self.subject(proof)?, attempt as u32, stored, &making.reads, limit_ms);
+        if task.sectors.len() > PROVE_SECTORS_MAX {
+            return Err(Error::Odd(format!("{} has {} sectors, more than a proof", proof.id, task.sectors.len())));
         }
-        let task = ProveTask {
-            of: self.subject(proof)?,
-            attempt: attempt as u32,
-            readers,
-            sectors,
-            limit_ms: self.millis_to(making.turn.close, head),
-            failed_at: stored.failed_at.clone(),
-        };
         self.ensure(queues, PostQueue::Proves { miner: proof.id.miner }).await?;
         self.tasks.offer(&PostTask::Prove(task)).await
     }
@@ -344,4 +333,16 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// The task of an attempt.
+pub(super) fn prove_task(of: PostSubject, number: u32, attempt: &Attempt, reads: &Reads, limit_ms: u64) -> ProveTask {
+    let readers: BTreeSet<&WorkerName> = attempt.sectors.iter().map(|(_, by)| by).collect();
+    let readers: Vec<WorkerName> = readers.into_iter().cloned().collect();
+    let comm_rs: BTreeMap<SectorNumber, _> =
+        reads.sectors().iter().map(|sector| (sector.number, sector.comm_r)).collect();
+    let place = |by: &WorkerName| readers.iter().position(|reader| reader == by).unwrap_or_default() as u16;
+    let with_comm_r = |(number, by): &(SectorNumber, WorkerName)| Some((*number, *comm_rs.get(number)?, place(by)));
+    let sectors: Vec<SectorToProve> = attempt.sectors.iter().filter_map(with_comm_r).collect();
+    ProveTask { of, attempt: number, readers, sectors, limit_ms, failed_at: attempt.failed_at.clone() }
 }

@@ -94,11 +94,17 @@ impl Reads {
         portions.zip(0..).map(|((store, sectors), number)| Piece { number, store, sectors }).collect()
     }
 
+    /// The tasks of the first round with sectors of which nothing was heard.
+    pub fn unheard(&self) -> Vec<Piece> {
+        let mut pieces = self.first_round();
+        pieces.retain(|piece| piece.sectors.iter().any(|place| self.tried[*place].is_unheard()));
+        pieces
+    }
+
     /// The tasks that are asked for now: those of the first round with sectors of which nothing was heard, and single
     /// sectors that have failed and may succeed.
     pub fn pieces(&self, head: i64) -> Vec<Piece> {
-        let mut pieces = self.first_round();
-        pieces.retain(|piece| piece.sectors.iter().any(|place| self.tried[*place].is_unheard()));
+        let mut pieces = self.unheard();
         for (place, (sector, tried)) in self.sectors.iter().zip(&self.tried).enumerate() {
             if let (Some(store), Some(round)) = (&sector.store, tried.next_round(head, self.is_hopeless())) {
                 let number = round * ROUND + place as u32;
@@ -158,8 +164,27 @@ impl Reads {
 
     /// The slowest sector that was read, and how many milliseconds it took.
     pub fn slowest(&self) -> Option<(SectorNumber, u64)> {
+        self.times().max_by_key(|(_, ms)| *ms)
+    }
+
+    /// The sectors that were read, each with its milliseconds.
+    pub fn times(&self) -> impl Iterator<Item = (SectorNumber, u64)> {
         let read = self.sectors.iter().zip(&self.tried).filter(|(_, tried)| tried.read_by.is_some());
-        read.map(|(sector, tried)| (sector.number, tried.ms)).max_by_key(|(_, ms)| *ms)
+        read.map(|(sector, tried)| (sector.number, tried.ms))
+    }
+
+    /// The sectors that could not be read, each with the reason, and whether that will not pass by itself. A sector of which
+    /// nothing was heard is not among them, unless nobody can be asked.
+    pub fn failed(&self) -> impl Iterator<Item = (&Provable, String, bool)> {
+        self.sectors.iter().zip(&self.tried).filter_map(|(sector, tried)| {
+            let is_lasting = match tried.failures.last_key_value() {
+                _ if tried.read_by.is_some() => return None,
+                Some((_, failure)) => failure.error.class != ErrorClass::Temp,
+                None if sector.store.is_none() => true,
+                None => return None,
+            };
+            Some((sector, tried.why(sector), is_lasting))
+        })
     }
 
     /// Whether no sector was read although all were tried: a store may be away as a whole, so nothing is given up.

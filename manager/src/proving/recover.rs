@@ -5,9 +5,10 @@
 
 use fvm_ipld_bitfield::BitField;
 use fvm_ipld_encoding::RawBytes;
+use fvm_shared::{address::Address, econ::TokenAmount};
 use sealbus_nats::post::PostSaid;
 use sealbus_schema::{
-    MinerId, Randomness,
+    MinerId,
     post::{PostJob, PostKind, PostSubject},
 };
 use serde_json::json;
@@ -15,8 +16,10 @@ use time::OffsetDateTime;
 
 use super::{
     Error, Memory, Proving,
+    ahead::made_up,
     proof::ProofId,
     reads::Reads,
+    ready::owes,
     tasks::Tasks,
     turn::{Turn, turns_ahead},
 };
@@ -24,13 +27,11 @@ use crate::{
     chain::{
         Transport,
         params::{DeclareFaultsRecoveredParams, METHOD_DECLARE_FAULTS_RECOVERED, RecoveryDeclaration},
-        randomness::blake2b256,
         types::{Epoch, Partition, ProvingDeadline, TipSet},
     },
     drive::address,
-    errands::sectors::ranges,
+    errands::{Draft, Role, sectors::ranges},
     preflight,
-    store::NewErrand,
 };
 
 /// The kind of the errand.
@@ -56,6 +57,11 @@ impl Recovering {
     /// Whether a job is this one's.
     pub fn is_of(&self, miner: MinerId, job: &PostJob) -> bool {
         self.of.miner == miner && self.of.job == *job
+    }
+
+    /// Its deadline's turn.
+    pub const fn turn(&self) -> &Turn {
+        &self.turn
     }
 
     /// Remembers what a worker says until the next look.
@@ -88,13 +94,17 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
             }
             let is_last = head.height >= recovering.turn.last_read_of_faulty();
             if recovering.reads.is_settled() || is_last {
+                // The chain would refuse it. That is told with what the next proofs lack.
+                if owes(self.node, miner, head).await?.is_positive() {
+                    continue;
+                }
                 self.declare(*id, recovering, head).await?;
                 recovering.done = true;
             } else if recovering.offered.is_none_or(|last| last < head.height) {
                 recovering.offered = Some(head.height);
                 let pieces = recovering.reads.pieces(head.height);
                 let limit = self.millis_to(recovering.turn.last_read_of_faulty(), head);
-                self.offer_pieces(queues, &recovering.of, recovering.reads.sectors(), pieces, limit).await?;
+                self.offer_pieces(queues, &recovering.of, recovering.reads.sectors(), pieces, (limit, true)).await?;
             }
         }
         Ok(())
@@ -111,10 +121,9 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
             }
             let name = format!("r-{}-{}-{}", id.period, id.deadline, id.partition);
             let job = name.parse().map_err(|_| Error::Odd(format!("{name} is no name for tasks")))?;
-            // Any challenge serves: what is wanted is a read of some leaves. It must not be foreseen by what damages disks.
-            let mut randomness = blake2b256(format!("{miner} {name} {}", head.height).as_bytes());
-            randomness[31] &= 0x3f;
-            let (proof, randomness) = (self.seal_proof(miner)?, Randomness(randomness));
+            // Any challenge serves: what is wanted is a read of some leaves.
+            let randomness = made_up(&format!("{miner} {name} {}", head.height));
+            let proof = self.seal_proof(miner)?;
             let of = PostSubject { miner, job, post: PostKind::Window, proof, randomness };
             let reads = Reads::new(self.provables(miner, &faulty, head).await?);
             let (heard, turn) = (Vec::new(), *turn);
@@ -142,24 +151,8 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
         let configured = self.config.miner(id.miner).map(|miner| miner.post_senders()).unwrap_or_default();
         let senders = preflight::senders_among(self.node, id.miner, configured, &info, &head.key).await??;
         let sender = senders.first().copied().unwrap_or(info.worker);
-        let bad = |error: &dyn std::fmt::Display| Error::Odd(format!("the recovery of {id}: {error}"));
-        let sectors = BitField::try_from_bits(read.iter().copied()).map_err(|error| bad(&error))?;
-        let recovery = RecoveryDeclaration { deadline: id.deadline, partition: id.partition, sectors };
-        let params = RawBytes::serialize(DeclareFaultsRecoveredParams { recoveries: vec![recovery] });
-        let errand = NewErrand {
-            miner: id.miner,
-            kind: RECOVER.to_owned(),
-            sender: sender.to_string(),
-            receiver: address(id.miner).to_string(),
-            method: METHOD_DECLARE_FAULTS_RECOVERED,
-            params: params.map_err(|error| bad(&error))?.bytes().to_vec(),
-            value_atto: "0".to_owned(),
-            detail: json!({
-                "what": format!("declare {} sector(s) of {id} as recovered", read.len()),
-                "sectors": ranges(&read), "proof": id.path(), "until_epoch": recovering.turn.fault_cutoff,
-            }),
-            asked_by: BY.to_owned(),
-        };
+        let draft = recovery(id, &read, sender, recovering.turn.fault_cutoff)?;
+        let errand = draft.asked_by(BY);
         let mut tx = self.store.begin_as(self.epoch).await?;
         tx.ask_errand(&errand).await?;
         tx.commit().await?;
@@ -174,4 +167,25 @@ fn to_recover(partition: &Partition) -> Vec<u64> {
     let live =
         |number: &u64| partition.live_sectors.contains(*number) && !partition.recovering_sectors.contains(*number);
     partition.faulty_sectors.iter().filter(live).collect()
+}
+
+/// The message that declares sectors of a partition as recovered, until an epoch.
+pub fn recovery(id: ProofId, numbers: &[u64], sender: Address, until: Epoch) -> Result<Draft, Error> {
+    let bad = |error: &dyn std::fmt::Display| Error::Odd(format!("the recovery of {id}: {error}"));
+    let sectors = BitField::try_from_bits(numbers.iter().copied()).map_err(|error| bad(&error))?;
+    let recovery = RecoveryDeclaration { deadline: id.deadline, partition: id.partition, sectors };
+    let params = RawBytes::serialize(DeclareFaultsRecoveredParams { recoveries: vec![recovery] });
+    Ok(Draft {
+        miner: Some(id.miner),
+        kind: RECOVER,
+        role: Role::Sender,
+        sender,
+        receiver: address(id.miner),
+        method: METHOD_DECLARE_FAULTS_RECOVERED,
+        params: params.map_err(|error| bad(&error))?,
+        value: TokenAmount::default(),
+        what: format!("declare {} sector(s) of {id} as recovered", numbers.len()),
+        follows: "their next proof ends the fault".to_owned(),
+        detail: json!({ "sectors": ranges(numbers), "proof": id.path(), "until_epoch": until }),
+    })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use sealbus_nats::{
     Bus,
-    post::{PostQueue, PostSaid},
+    post::{PostQueue, PostSaid, PostTakers},
 };
 use sealbus_schema::{
     MinerId,
@@ -28,6 +28,11 @@ pub trait Tasks: Sync {
     /// Says that window PoSts of a miner are due soon, or are being made.
     fn tell_due(&self, _: MinerId) -> impl Future<Output = Result<(), Error>> + Send {
         std::future::ready(Ok(()))
+    }
+
+    /// Who takes from a queue. Where that cannot be known, one worker is there.
+    fn takers(&self, _: &PostQueue) -> impl Future<Output = Result<Option<PostTakers>, Error>> + Send {
+        std::future::ready(Ok(Some(PostTakers { waiting: 1, working: 0, queued: 0 })))
     }
 
     /// What workers have said within the last two hours, and what they say.
@@ -56,7 +61,11 @@ impl Tasks for Queues<'_> {
     }
 
     async fn tell_due(&self, miner: MinerId) -> Result<(), Error> {
-        self.tell_post_due(miner).await.map(drop).map_err(bus)
+        self.bus.tell_post_due(miner).await.map(drop).map_err(bus)
+    }
+
+    async fn takers(&self, queue: &PostQueue) -> Result<Option<PostTakers>, Error> {
+        self.bus.post_takers(queue).await.map_err(bus)
     }
 
     async fn reports(&self) -> Result<BoxStream<'static, Result<PostSaid, Error>>, Error> {

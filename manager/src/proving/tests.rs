@@ -9,11 +9,14 @@ use cid::Cid;
 use futures::stream::BoxStream;
 use fvm_ipld_encoding::DAG_CBOR;
 use multihash_codetable::{Code, MultihashDigest};
+use sealbus_nats::post::PostTakers;
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorReport, ProofBytes, Randomness, SealProof, SectorId, SectorNumber, WorkerName,
     post::{PostReport, PostTask, ProveTask, ReadTask, SectorRead},
 };
 use serde_json::{Value, json};
+
+mod ahead;
 
 use super::*;
 use crate::{
@@ -45,8 +48,15 @@ struct Script {
     proven_at: Option<Epoch>,
     /// Changes when the chain is reorganised below the challenge.
     fork: u8,
-    /// The faulty sectors of deadline 3.
+    /// The faulty sectors of deadline 3, and the other ones.
     faulty_later: Vec<u64>,
+    sound_later: Vec<u64>,
+    /// Nobody takes tasks.
+    workers_away: bool,
+    /// The sender has no funds.
+    is_poor: bool,
+    /// The miner is in debt.
+    owes: bool,
     /// The tasks in the queue, and those that were withdrawn.
     tasks: Vec<PostTask>,
     withdrawn: usize,
@@ -135,10 +145,14 @@ impl Transport for &World {
                     "LiveSectors": set(&script.sectors), "ActiveSectors": set(&[]),
                 }])
             }
-            "StateMinerPartitions" if params[1] == 3 && !script.faulty_later.is_empty() => {
-                let set = json!(SectorSet::from_numbers(script.faulty_later.iter().copied()));
+            "StateMinerPartitions"
+                if params[1] == 3 && !(script.faulty_later.is_empty() && script.sound_later.is_empty()) =>
+            {
+                let faulty = json!(SectorSet::from_numbers(script.faulty_later.iter().copied()));
+                let all = script.faulty_later.iter().chain(&script.sound_later).copied();
+                let all = json!(SectorSet::from_numbers(all));
                 json!([{
-                    "AllSectors": set, "FaultySectors": set, "RecoveringSectors": [0], "LiveSectors": set,
+                    "AllSectors": all, "FaultySectors": faulty, "RecoveringSectors": [0], "LiveSectors": all,
                     "ActiveSectors": [0],
                 }])
             }
@@ -154,7 +168,10 @@ impl Transport for &World {
                 numbers.iter().map(sector).collect()
             }
             "StateGetRandomnessFromBeacon" => {
-                assert_eq!((params[0].as_i64(), params[1].as_i64()), (Some(4), Some(CHALLENGE)));
+                // Deadline 3 is challenged three windows later.
+                let later = (!script.sound_later.is_empty()).then_some(CHALLENGE + 3 * 60);
+                let challenges = [Some(CHALLENGE), later];
+                assert!(params[0] == 4 && challenges.contains(&params[1].as_i64()), "{params}");
                 json!(crate::chain::json::base64_text(&[0xff; 32]))
             }
             "StateGetRandomnessFromTickets" => {
@@ -171,6 +188,11 @@ impl Transport for &World {
                 "Owner": "t0100", "Worker": "t0101", "ControlAddresses": null, "WindowPoStProofType": 10,
                 "SectorSize": 2048, "WindowPoStPartitionSectors": 2,
             }),
+            "StateMinerAvailableBalance" => json!(if script.owes { "-7" } else { "0" }),
+            "StateGetActor" => {
+                let balance = if script.is_poor { "7" } else { "1000000000000000000" };
+                json!({ "Nonce": 0, "Balance": balance, "Code": {"/": comm_r_cid(1)}, "Head": {"/": comm_r_cid(1)} })
+            }
             other => panic!("{other} is not expected"),
         })
     }
@@ -199,6 +221,11 @@ impl Tasks for World {
     async fn tell_due(&self, _: MinerId) -> Result<(), Error> {
         self.script().told_due += 1;
         Ok(())
+    }
+
+    async fn takers(&self, _: &PostQueue) -> Result<Option<PostTakers>, Error> {
+        let waiting = u64::from(!self.script().workers_away);
+        Ok(Some(PostTakers { waiting, working: 0, queued: 0 }))
     }
 
     async fn reports(&self) -> Result<BoxStream<'static, Result<PostSaid, Error>>, Error> {

@@ -162,7 +162,7 @@ impl Tx {
     }
 
     /// Stores what exists of sectors.
-    pub(super) async fn save_existing(&mut self, sectors: &[(SectorId, Existing)]) -> Result<(), StoreError> {
+    pub async fn save_existing(&mut self, sectors: &[(SectorId, Existing)]) -> Result<(), StoreError> {
         let places = self.places;
         let statements = rows::chunks(sectors).map(move |sectors| update(places, sectors));
         self.execute_each("store what exists of sectors", Box::new(statements)).await.map(drop)

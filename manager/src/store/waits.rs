@@ -144,6 +144,8 @@ fn from_row(row: &AnyRow) -> Result<Wait, StoreError> {
         "node" => Subject::OneNode(name.clone()),
         "bus" => Subject::Bus(name.clone()),
         "proof" => Subject::Proof(name.parse().map_err(|error| bad(format!("{error}")))?),
+        "ahead" => Subject::Ahead(name.parse().map_err(|error| bad(format!("{error}")))?),
+        "proofs" => Subject::NextProofs(name.parse().map_err(|error| bad(format!("{error}")))?),
         "blocks" => Subject::Blocks(name.parse().map_err(|error| bad(format!("{error}")))?),
         "outbox" => Subject::Outbox { row: name.parse().map_err(|error| bad(format!("{error}")))?, sector: sector()? },
         other => return Err(bad(format!("kind {other}"))),

@@ -34,6 +34,8 @@ const WINNING: RegisteredPoStProof = RegisteredPoStProof::StackedDrgWinning2KiBV
 pub struct Prover {
     pub manager: Manager,
     reports: BoxStream<'static, Result<PostSaid, ReadError>>,
+    /// Whether sectors are read on trial.
+    is_trial: bool,
 }
 
 fn w(name: &str) -> WorkerName {
@@ -67,7 +69,7 @@ impl Prover {
             manager.bus.ensure_post_queue(&queue, POST_ACK_WAIT).await.expect("queue");
         }
         let reports = manager.bus.post_reports().await.expect("reports");
-        Prover { manager, reports }
+        Prover { manager, reports, is_trial: false }
     }
 
     pub async fn said(&mut self) -> PostSaid {
@@ -96,6 +98,7 @@ impl Prover {
             sectors: sectors.collect(),
             sector_limit_ms: limit_ms,
             limit_ms: 120_000,
+            is_trial: self.is_trial,
         };
         self.offer(PostTask::Read(task)).await;
     }
@@ -325,6 +328,15 @@ async fn each_sector_that_cannot_be_read_is_named_with_its_cause_and_costs_only_
     fs::copy(sealed(1), sealed(7)).expect("copies");
     assert!(all_read(&prover.read(&window("w-1"), &[(7, comm_r), (8, comm_r)], None, 60_000).await));
     assert!(!all_read(&prover.read(&window("w-2"), &[(8, comm_r)], None, 60_000).await));
+
+    // On trial it is told what cannot be read, and nothing is put on the bus.
+    prover.is_trial = true;
+    let read = prover.read(&window("a-1"), &[(1, comm_r), (2, comm_r)], None, 60_000).await;
+    assert_eq!(read.iter().map(|sector| sector.error.is_none()).collect::<Vec<_>>(), [true, false]);
+    let asked = [(SectorNumber(1), w("w1"))];
+    let found = prover.manager.bus.vanillas(MINER, &window("a-1").job, &asked).await.expect("reads");
+    assert!(found.is_empty());
+    prover.is_trial = false;
 
     // Another store in its place: nothing is said about its sectors' files.
     let job = window("w-3");

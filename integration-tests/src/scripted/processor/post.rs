@@ -12,16 +12,19 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{check_store, refused};
-use crate::{scripted::yields, workflows::NamedStore};
+use crate::{
+    scripted::{control::Control, latencies::Latencies, yields},
+    workflows::NamedStore,
+};
 
 /// How long a scripted SNARK takes: long enough to be killed in the middle.
 const PROVE_TIME: Duration = Duration::from_millis(500);
 
 /// What the processor of a stage answers. `None` if the stage does not belong to proofs of spacetime.
-pub fn run(stage: Phase, task: &Value) -> Option<Result<Value, Failure>> {
+pub fn run(stage: Phase, task: &Value, control: &Control) -> Option<Result<Value, Failure>> {
     let [read, prove] = Phase::POST;
     if stage == read {
-        Some(request(task).and_then(self::read))
+        Some(request(task).and_then(|request| self::read(request, control)))
     } else if stage == prove {
         Some(request(task).and_then(self::prove))
     } else {
@@ -29,8 +32,19 @@ pub fn run(stage: Phase, task: &Value) -> Option<Result<Value, Failure>> {
     }
 }
 
-fn read(request: post_read::Request) -> Result<Value, Failure> {
+fn read(request: post_read::Request, control: &Control) -> Result<Value, Failure> {
     let post_read::Request { store_dir, store_name, store_id, sector, comm_r, post, randomness, .. } = request;
+    let vanilla = || {
+        let vanilla = yields::vanilla(name(post), sector, &comm_r, &randomness);
+        Ok(json!(post_read::Response { vanilla: ProofBytes(vanilla) }))
+    };
+    if let Some(latencies) = Latencies::told(control) {
+        std::thread::sleep(latencies.of(sector.number.0));
+        return match latencies.bad.contains(&sector.number.0) {
+            true => Err(refused("FILES_UNPROVABLE", &format!("sealed/{} is damaged", sector.file_name()))),
+            false => vanilla(),
+        };
+    }
     let store = NamedStore { dir: store_dir, name: store_name, id: store_id };
     check_store(&store)?;
     let path = store.dir.join("sealed").join(sector.file_name());
@@ -38,10 +52,7 @@ fn read(request: post_read::Request) -> Result<Value, Failure> {
     check_store(&store)?;
     let unprovable = |problem: &str| Err(refused("FILES_UNPROVABLE", &format!("{}: {problem}", path.display())));
     match found {
-        Ok(content) if content == yields::file("replica", &comm_r.0) => {
-            let vanilla = yields::vanilla(name(post), sector, &comm_r, &randomness);
-            Ok(json!(post_read::Response { vanilla: ProofBytes(vanilla) }))
-        }
+        Ok(content) if content == yields::file("replica", &comm_r.0) => vanilla(),
         Ok(_) => unprovable("not the scripted replica"),
         Err(error) if error.kind() == io::ErrorKind::NotFound => unprovable(&error.to_string()),
         Err(error) => Err(Failure::new(ErrorClass::Temp, "STORE_UNAVAILABLE", error.to_string())),

@@ -101,7 +101,7 @@ impl Deadlines {
 }
 
 /// The time of some epochs, roughly.
-fn until(epochs: Epoch, epoch: Duration) -> String {
+pub(super) fn until(epochs: Epoch, epoch: Duration) -> String {
     let Ok(epochs) = u32::try_from(epochs) else { return "open".to_owned() };
     match (epoch * epochs).as_secs() {
         secs if secs < 120 => format!("{secs} s"),

@@ -41,6 +41,8 @@ impl Show {
         let waits = store.waits_in_outbox(&[sector.id]).await?;
         let waiting = Waiting::look(&store).await?;
         let why = why(&sector, waiting.all());
+        let ahead = store.reads_ahead(Some(sector.id.miner)).await?;
+        let at_risk = ahead.iter().find_map(|ahead| Some((ahead, ahead.unread_of(sector.id.number)?)));
         if self.json {
             let mut value = describe(&sector);
             value["orders"] = json!(orders);
@@ -51,8 +53,16 @@ impl Show {
             let alone = Concerned::only(&sector);
             let describe_wait = |wait: &&Wait| waiting.json_of(wait, &alone, nobody_knows);
             value["held_by"] = why.held_by.iter().map(describe_wait).collect();
+            value["unread_ahead"] = json!(at_risk.map(|(ahead, unread)| {
+                json!({ "deadline": ahead.id.deadline, "opens": ahead.open, "store": unread.store, "cause": unread.cause })
+            }));
             value["history"] = serde_json::to_value(&history).context("cannot print the history")?;
             return print_json(&value);
+        }
+        if let Some((ahead, unread)) = at_risk {
+            let (deadline, open) = (ahead.id.deadline, ahead.open);
+            outln!("at risk   it cannot be read for the proof of deadline {deadline}, which opens at epoch {open}");
+            outln!("  because {}", unread.cause);
         }
         show(&sector, &history, &orders, waits, &|| show_why(&why, &waiting));
         Ok(())

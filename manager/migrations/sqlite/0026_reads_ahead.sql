@@ -1,0 +1,47 @@
+-- What reads ahead of their deadlines have found: one row for each partition of the deadlines that come next. A row goes
+-- when its deadline is challenged.
+CREATE TABLE reads_ahead (
+    miner       TEXT   NOT NULL,
+    -- The first epoch of the proving period.
+    period      BIGINT NOT NULL,
+    deadline    BIGINT NOT NULL,
+    "partition" BIGINT NOT NULL,
+
+    challenge   BIGINT NOT NULL,
+    opens       BIGINT NOT NULL,
+    sectors     BIGINT NOT NULL CHECK (sectors >= 0),
+    -- How many of them were read. Those that are neither read nor named are still to be read.
+    read_count  BIGINT NOT NULL CHECK (read_count BETWEEN 0 AND sectors),
+    -- Those that could not be read, with store and cause, as JSON.
+    unread      TEXT   NOT NULL,
+    -- The slowest sector and its milliseconds, as JSON.
+    slowest     TEXT   NOT NULL,
+    -- The head at the last change.
+    at_epoch    BIGINT NOT NULL,
+
+    PRIMARY KEY (miner, period, deadline, "partition")
+);
+
+-- What is read ahead may wait as well, and what a miner's next proofs need.
+ALTER TABLE waits RENAME TO waits_old;
+CREATE TABLE waits (
+    kind       TEXT   NOT NULL CHECK (kind IN ('sector', 'message', 'miner', 'store', 'node', 'bus', 'outbox', 'database', 'proof', 'blocks', 'ahead', 'proofs')),
+    -- Which one of its kind; empty where there is only one.
+    name       TEXT   NOT NULL,
+    -- The sector that waits, if it is one alone.
+    sector     TEXT,
+    class      TEXT   NOT NULL CHECK (class IN ('temp', 'crit')),
+    code       TEXT   NOT NULL,
+    cause      TEXT   NOT NULL,
+    since      TEXT   NOT NULL,
+    tried_at   TEXT   NOT NULL,
+    -- After how long it is tried again, in milliseconds.
+    retry_ms   BIGINT NOT NULL CHECK (retry_ms >= 0),
+    tries      BIGINT NOT NULL CHECK (tries >= 1),
+    PRIMARY KEY (kind, name),
+    CHECK (sector IS NOT NULL OR kind NOT IN ('sector', 'outbox')),
+    CHECK (sector IS NULL OR kind IN ('sector', 'message', 'outbox'))
+);
+INSERT INTO waits (kind, name, sector, class, code, cause, since, tried_at, retry_ms, tries)
+SELECT kind, name, sector, class, code, cause, since, tried_at, retry_ms, tries FROM waits_old;
+DROP TABLE waits_old;
