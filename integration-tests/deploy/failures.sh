@@ -46,6 +46,15 @@ a_worker_with_the_key_of_another() {
     fails_naming seal-1 'is not ready after.*seal.hb.seal-1' --limit seal-1 --extra-vars "sealbus_secrets=$bed/swapped sealbus_ready_secs=10"
 }
 
+a_parameter_file_that_is_damaged() {
+    local file
+    file=$(on seal-2 'ls /mnt/params/*replication*.vk')
+    on seal-2 "cp --preserve $file /root/whole && printf x | dd of=$file conv=notrunc status=none"
+    fails_naming seal-2 'seal-2: .*\.vk is corrupt' --limit seal-2
+    on seal-2 "cp --preserve /root/whole $file"
+}
+
+# From here on seal-2 lacks its mounts, until a_host_that_is_down starts it again.
 a_store_that_is_not_mounted() {
     on seal-2 umount --lazy /mnt/store
     fails_naming seal-2 'seal-2: /mnt/store is not mounted' --limit seal-2
@@ -54,14 +63,6 @@ a_store_that_is_not_mounted() {
 a_disk_that_is_missing() {
     on seal-2 umount --lazy /mnt/nvme0
     fails_naming seal-2 'seal-2: /mnt/nvme0 is not mounted' --limit seal-2
-}
-
-a_parameter_file_that_is_damaged() {
-    local file
-    file=$(on seal-2 'ls /mnt/params/*replication*.vk')
-    on seal-2 "cp --preserve $file /root/whole && printf x | dd of=$file conv=notrunc status=none"
-    fails_naming seal-2 'seal-2: .*\.vk is corrupt' --limit seal-2
-    on seal-2 "cp --preserve /root/whole $file"
 }
 
 a_host_that_is_down() {

@@ -21,9 +21,9 @@ run_cases \
     a_store_that_may_not_be_written \
     a_program_that_exits \
     a_worker_with_the_key_of_another \
+    a_parameter_file_that_is_damaged \
     a_store_that_is_not_mounted \
     a_disk_that_is_missing \
-    a_parameter_file_that_is_damaged \
     a_host_that_is_down \
     a_token_that_the_node_refuses \
     a_corrected_run_finishes_the_job \
