@@ -12,6 +12,7 @@ run_cases \
     every_section_of_the_page_is_followed \
     from_nothing \
     the_units_have_few_rights \
+    the_worker_has_its_seed_from_root \
     the_first_sector_is_proven \
     a_second_run_changes_nothing \
     a_check_changes_nothing \
