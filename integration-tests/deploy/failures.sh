@@ -28,11 +28,24 @@ a_store_that_may_not_be_written() {
     chown 640:640 "$bed/store"
 }
 
-# make_a_broken PROGRAM: its configuration is checked, but it does not run.
+# make_a_broken PROGRAM: its configuration is checked and planned, but it does not run.
 make_a_broken() {
     mkdir -p "$bed/broken"
-    printf '#!/bin/sh\ncase $1 in --version) echo %s 0;; run) echo "this one is broken" >&2; exit 3;; esac\n' "$1" >"$bed/broken/$1"
+    cat >"$bed/broken/$1" <<PROGRAM
+#!/bin/sh
+case \$1 in
+    --version) echo $1 0 ;;
+    plan) echo '{"machine": "", "steady": {"sectors_per_day": 0}, "reasons": [], "notes": [], "groups": [], "concurrent": {}, "staggered_secs": {}, "locks": {}, "elsewhere": [], "cgroups": false}' ;;
+    run) echo "this one is broken" >&2; exit 3 ;;
+esac
+PROGRAM
     chmod 755 "$bed/broken/$1"
+}
+
+a_program_that_does_not_plan() {
+    make_a_broken sealbus-worker
+    sed -i '/plan)/d' "$bed/broken/sealbus-worker"
+    fails_naming seal-1 'seal-1: sealbus-worker plan prints no plan' --limit seal-1 --extra-vars "sealbus_packages= sealbus_binaries=$bed/broken"
 }
 
 a_program_that_exits() {

@@ -20,6 +20,7 @@ run_cases \
     a_tls_key_that_nats_may_not_read \
     a_certificate_is_renewed_without_a_stop \
     a_store_that_may_not_be_written \
+    a_program_that_does_not_plan \
     a_program_that_exits \
     a_worker_with_the_key_of_another \
     a_parameter_file_that_is_damaged \
