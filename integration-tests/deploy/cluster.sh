@@ -204,6 +204,11 @@ seal-1 sealbus-worker 30
 UNITS
 }
 
+the_worker_has_its_seed_from_root() {
+    [ "$(on seal-1 stat --format=%a:%U /etc/sealbus/worker.nk)" = 400:root ] || die "somebody else than root can read it"
+    on seal-1 'runuser -u sealbus -- sealbus-worker check --config /etc/sealbus/worker.toml' >"$bed/log" 2>&1 || die "the worker's user does not find it"
+}
+
 the_first_sector_is_proven() {
     guide 'The first sector'
     watch_sectors 1

@@ -28,11 +28,24 @@ a_store_that_may_not_be_written() {
     chown 640:640 "$bed/store"
 }
 
-# make_a_broken PROGRAM: its configuration is checked, but it does not run.
+# make_a_broken PROGRAM: its configuration is checked and planned, but it does not run.
 make_a_broken() {
     mkdir -p "$bed/broken"
-    printf '#!/bin/sh\ncase $1 in --version) echo %s 0;; run) echo "this one is broken" >&2; exit 3;; esac\n' "$1" >"$bed/broken/$1"
+    cat >"$bed/broken/$1" <<PROGRAM
+#!/bin/sh
+case \$1 in
+    --version) echo $1 0 ;;
+    plan) echo '{"machine": "", "steady": {"sectors_per_day": 0}, "reasons": [], "notes": [], "groups": [], "concurrent": {}, "staggered_secs": {}, "locks": {}, "elsewhere": [], "cgroups": false}' ;;
+    run) echo "this one is broken" >&2; exit 3 ;;
+esac
+PROGRAM
     chmod 755 "$bed/broken/$1"
+}
+
+a_program_that_does_not_plan() {
+    make_a_broken sealbus-worker
+    sed -i '/plan)/d' "$bed/broken/sealbus-worker"
+    fails_naming seal-1 'seal-1: sealbus-worker plan prints no plan' --limit seal-1 --extra-vars "sealbus_packages= sealbus_binaries=$bed/broken"
 }
 
 a_program_that_exits() {
@@ -46,6 +59,15 @@ a_worker_with_the_key_of_another() {
     fails_naming seal-1 'is not ready after.*seal.hb.seal-1' --limit seal-1 --extra-vars "sealbus_secrets=$bed/swapped sealbus_ready_secs=10"
 }
 
+a_parameter_file_that_is_damaged() {
+    local file
+    file=$(on seal-2 'ls /mnt/params/*replication*.vk')
+    on seal-2 "cp --preserve $file /root/whole && printf x | dd of=$file conv=notrunc status=none"
+    fails_naming seal-2 'seal-2: .*\.vk is corrupt' --limit seal-2
+    on seal-2 "cp --preserve /root/whole $file"
+}
+
+# From here on seal-2 lacks its mounts, until a_host_that_is_down starts it again.
 a_store_that_is_not_mounted() {
     on seal-2 umount --lazy /mnt/store
     fails_naming seal-2 'seal-2: /mnt/store is not mounted' --limit seal-2
@@ -54,14 +76,6 @@ a_store_that_is_not_mounted() {
 a_disk_that_is_missing() {
     on seal-2 umount --lazy /mnt/nvme0
     fails_naming seal-2 'seal-2: /mnt/nvme0 is not mounted' --limit seal-2
-}
-
-a_parameter_file_that_is_damaged() {
-    local file
-    file=$(on seal-2 'ls /mnt/params/*replication*.vk')
-    on seal-2 "cp --preserve $file /root/whole && printf x | dd of=$file conv=notrunc status=none"
-    fails_naming seal-2 'seal-2: .*\.vk is corrupt' --limit seal-2
-    on seal-2 "cp --preserve /root/whole $file"
 }
 
 a_host_that_is_down() {

@@ -17,6 +17,7 @@ run_cases \
     every_section_of_the_page_is_followed \
     from_nothing \
     the_units_have_few_rights \
+    the_worker_has_its_seed_from_root \
     a_sector_begins_on_seal_1 \
     a_second_run_changes_nothing \
     a_configuration_that_nats_refuses \

@@ -12,6 +12,7 @@ run_cases \
     every_section_of_the_page_is_followed \
     from_nothing \
     the_units_have_few_rights \
+    the_worker_has_its_seed_from_root \
     the_first_sector_is_proven \
     a_second_run_changes_nothing \
     a_check_changes_nothing \
@@ -19,11 +20,12 @@ run_cases \
     a_tls_key_that_nats_may_not_read \
     a_certificate_is_renewed_without_a_stop \
     a_store_that_may_not_be_written \
+    a_program_that_does_not_plan \
     a_program_that_exits \
     a_worker_with_the_key_of_another \
+    a_parameter_file_that_is_damaged \
     a_store_that_is_not_mounted \
     a_disk_that_is_missing \
-    a_parameter_file_that_is_damaged \
     a_host_that_is_down \
     a_token_that_the_node_refuses \
     a_corrected_run_finishes_the_job \
