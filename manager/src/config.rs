@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use sealbus_nats::{Connection, topology::Layout};
+use sealbus_nats::{Connection, metrics, topology::Layout};
 use sealbus_schema::{MinerId, SectorSize, message::MAX_WEIGHT};
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,9 @@ pub struct Config {
     /// How blocks are made.
     #[serde(default)]
     pub mining: Mining,
+    /// Where metrics are served. `None`: nowhere.
+    #[serde(default)]
+    pub metrics: Option<metrics::Settings>,
 }
 
 /// The `[streams]` table.
@@ -362,6 +365,9 @@ impl Config {
         if self.mining.propagation_delay_ms > 25_000 {
             return refuse("mining.propagation_delay_ms", "must be at most 25000".to_owned());
         }
+        if let Some(Err((field, problem))) = self.metrics.as_ref().map(metrics::Settings::check) {
+            return refuse(field, problem);
+        }
         let mut seen = BTreeSet::new();
         for (index, miner) in self.miners.iter().enumerate() {
             let field = |name: &str| format!("miner[{index}].{name}");
@@ -645,6 +651,9 @@ mod tests {
             ("sector_size =", "expiry = { extend_below_days = 30 }\nsector_size =", "extend_to_days"),
             ("[chain]", "[policy]\nmax_attempts = 0\n[chain]", "policy.max_attempts"),
             ("[chain]", "[policy]\nmax_issues = 0\n[chain]", "policy.max_issues"),
+            ("[chain]", "[metrics]\nlisten = \"localhost\"\n[chain]", "metrics.listen"),
+            ("[chain]", "[metrics]\n[chain]", "listen"),
+            ("[chain]", "[metrics]\nlisten = \"127.0.0.1:9464\"\nperiod_secs = 0\n[chain]", "metrics.period_secs"),
             ("[[miner]]", "[chain.messager]\nurl = \"127.0.0.1\"\n[[miner]]", "chain.messager.url"),
             (
                 "[[miner]]",
