@@ -11,7 +11,7 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::{Context, ensure};
 use prometheus::{Prometheus, read};
 use sealbus_integration_tests::{
-    cluster::{Port, wait_within},
+    cluster::{Cluster, Port, Settings, wait_within},
     command_line::done,
     scripted::{
         control::Point,
@@ -33,7 +33,12 @@ struct Watched {
 impl Watched {
     /// Starts everything. Nobody has a sector yet.
     fn start(root: &Path, options: Options) -> anyhow::Result<Watched> {
-        let mut world = World::prepare(root, options)?;
+        Watched::watch(World::prepare(root, options)?)
+    }
+
+    /// Starts what has only been prepared.
+    fn watch(mut world: World) -> anyhow::Result<Watched> {
+        let root = world.root().to_owned();
         let ports = (0..=world.workers.len()).map(|_| Port::hold()).collect::<Result<Vec<Port>, _>>()?;
         let numbers: Vec<u16> = ports.iter().map(Port::number).collect();
         let worker = |name: &str| root.join(format!("{name}.toml"));
@@ -45,7 +50,7 @@ impl Watched {
         world.start_manager()?;
         world.start_workers()?;
         let (manager, workers) = (numbers[0], numbers[1..].to_vec());
-        let prometheus = Prometheus::start(root, manager, &workers)?;
+        let prometheus = Prometheus::start(&root, manager, &workers)?;
         let mut watched = Watched { world, prometheus, manager, workers, _ports: ports };
         watched.prometheus.wait(&["SealbusNoManagerWorks", "SealbusManagerDown", "SealbusWorkerDown"], false)?;
         watched.wait_for_value("sealbus_manager_works", |works| works == 1.0)?;
@@ -209,5 +214,75 @@ mod minutes {
         fs::write(&config, text).expect("writes");
         watched.world.start_manager().expect("starts");
         watched.ended(&["SealbusNeedsPerson"]).expect("there are numbers");
+    }
+
+    #[test]
+    fn a_store_that_is_away_a_high_base_fee_and_a_full_stream_raise_alarms() {
+        let directory = directory().expect("a directory");
+        let chain_lines = "[chain.fees]\nbase_fee_wait_atto = \"1000\"\n".to_owned();
+        let world = World::prepare(directory.path(), Options { chain_lines, ..Options::default() }).expect("a world");
+        let config = world.manager_config();
+        let text = fs::read_to_string(&config).expect("reads");
+        fs::write(&config, text.replace("max_sectors_bytes = 1073741824", "max_sectors_bytes = 2097152"))
+            .expect("writes");
+        let mut watched = Watched::watch(world).expect("a world");
+        watched.fault(json!({ "kind": "base_fee", "atto": 1_000_000 })).expect("a high base fee");
+        watched.world.pledge(1).expect("pledges");
+        watched.raised(&["SealbusBaseFeeHigh"]).expect("the PreCommit waits");
+        let (store, away) = (watched.world.store_dir(), directory.path().join("away"));
+        fs::rename(&store, &away).expect("takes the store away");
+        watched.fault(json!({ "kind": "base_fee", "atto": 100 })).expect("a low base fee");
+        watched.ended(&["SealbusBaseFeeHigh"]).expect("it is sent");
+        watched.raised(&["SealbusSlotWaits"]).expect("the slot waits for the store");
+        fs::rename(&away, &store).expect("brings it back");
+        watched.ended(&["SealbusSlotWaits"]).expect("the slot goes on");
+
+        // Answers about a sector that nobody has, so that nobody reads them.
+        let subject = "seal.sector.f01000.999.fact.w1.ticket";
+        let filled = watched.world.with_client(async |client| {
+            let jetstream = async_nats::jetstream::new(client);
+            for _ in 0..18 {
+                jetstream.publish(subject, vec![0; 100_000].into()).await?.await?;
+            }
+            Ok(())
+        });
+        filled.expect("the stream is filled");
+        watched.raised(&["SealbusStreamFilling"]).expect("it is nearly full");
+        let purged = watched.world.with_client(async |client| {
+            let stream = async_nats::jetstream::new(client).get_stream("SEAL_SECTORS").await?;
+            stream.purge().filter(subject).await?;
+            Ok(())
+        });
+        purged.expect("the stream is purged");
+        watched.ended(&["SealbusStreamFilling"]).expect("it has room");
+    }
+
+    #[test]
+    fn a_partition_that_nobody_proves_raises_alarms() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let scripted = Settings::with_scripted_proofs().expect("the parameters");
+        let settings = Settings { epoch_millis: 300, proves: true, ..scripted };
+        let mut cluster = Cluster::prepare(directory.path(), settings).expect("a cluster");
+        let port = Port::hold().expect("a port");
+        let config = cluster.manager_config();
+        let text = fs::read_to_string(&config).expect("reads");
+        let metrics = format!("\n[metrics]\nlisten = \"127.0.0.1:{}\"\nperiod_secs = 1\n", port.number());
+        fs::write(&config, text + &metrics).expect("writes");
+        cluster.start_manager().expect("starts");
+        cluster.start_worker().expect("starts");
+        cluster.pledge(1).expect("pledges");
+        let proven = wait_within(Duration::from_secs(300), "a proof on chain", || {
+            cluster.check_alive()?;
+            let printed = done(&config, &["proving", "history", "--json"]);
+            Ok(printed.contains("\"landed\"").then_some(()))
+        });
+        proven.expect("the sector is proven once");
+        let mut prometheus = Prometheus::start(directory.path(), port.number(), &[]).expect("starts");
+        prometheus.wait(&["SealbusManagerDown", "SealbusDeadlineAtRisk", "SealbusPartitionMissed"], false).expect("well");
+        cluster.kill_worker();
+        prometheus.wait(&["SealbusDeadlineAtRisk"], true).expect("nobody reads the sector");
+        prometheus.wait(&["SealbusPartitionMissed"], true).expect("nobody has proven it");
+        cluster.start_worker().expect("starts");
+        prometheus.wait(&["SealbusDeadlineAtRisk"], false).expect("it is proven again");
     }
 }

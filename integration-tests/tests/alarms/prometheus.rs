@@ -14,7 +14,7 @@ use sealbus_integration_tests::cluster::{Port, Process, wait_within};
 use serde_json::Value;
 
 /// How long an alarm may take to be raised, or to end.
-const LIMIT: Duration = Duration::from_secs(150);
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// A running Prometheus.
 pub struct Prometheus {

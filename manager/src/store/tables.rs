@@ -154,8 +154,9 @@ pub(super) fn expiring(places: Places) -> String {
         let epoch = |of| format!("CAST({} AS BIGINT)", field(places, *workflow, of));
         let unsafe_yet = safe.map_or("1 = 1".to_owned(), |column| format!("{workflow}_jobs.{column} IS NULL"));
         deposits.extend(prove_by.map(|of| format!("CASE WHEN {unsafe_yet} THEN {} END", epoch(of))));
-        // Nothing expires while a message is on its way.
-        tickets.extend(expires.map(|of| format!("CASE WHEN jobs.signed = 0 THEN {} END", epoch(of))));
+        // Nothing expires while a message is on its way, and no ticket once there is a deposit.
+        let before = prove_by.map_or(String::new(), |(column, _)| format!(" AND {workflow}_jobs.{column} IS NULL"));
+        tickets.extend(expires.map(|of| format!("CASE WHEN jobs.signed = 0{before} THEN {} END", epoch(of))));
         let _ = write!(joined, " LEFT JOIN {workflow}_jobs ON {workflow}_jobs.job = jobs.id");
     }
     let live = format!(
@@ -168,7 +169,7 @@ pub(super) fn expiring(places: Places) -> String {
         "SELECT MIN(ticket) AS ticket, MIN(deposit) AS deposit, \
          SUM(CASE WHEN ticket < {first} THEN 1 ELSE 0 END) AS tickets_soon, \
          SUM(CASE WHEN deposit < {second} THEN 1 ELSE 0 END) AS deposits_soon \
-         FROM (SELECT CASE WHEN deposit IS NULL THEN ticket END AS ticket, deposit FROM ({live}) AS live) AS live"
+         FROM ({live}) AS live"
     )
 }
 
