@@ -30,7 +30,7 @@ OPTIMISED = $(foreach crate,schema nats manager worker integration-tests,--confi
 NEXTEST = bash integration-tests/setup/nextest.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help units tools build params demo fmt lint quick-test check deny sim test proving nightly foreign crash-matrix soak bench nats-cli clean-demo release deb deb-test ansible-lint ansible-test ansible-test-short
+.PHONY: help units rules alerts tools build params demo fmt lint quick-test check deny sim test proving nightly foreign crash-matrix soak bench nats-cli clean-demo release deb deb-test ansible-lint ansible-test ansible-test-short
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,7 +53,7 @@ demo: ## Seal and prove real sectors here and now (SECTORS=1 SLOTS=1 KEEP=)
 fmt: ## Format the code
 	cargo fmt --all
 
-lint: tools ansible-lint units ## Check the format; clippy, warnings denied; the playbook; the units
+lint: tools ansible-lint units rules ## Check the format; clippy, warnings denied; the playbook; the units; the alarms
 	cargo fmt --all --check
 	cargo clippy $(CARGO_ALL) -- -D warnings
 
@@ -81,7 +81,7 @@ nightly: export SEALBUS_REAL_PROOFS = yes
 nightly: export SEALBUS_ALL_CASES = yes
 nightly: export NEXTEST_PROFILE = nightly
 nightly: ## What CI has no time for: every proof real, a million worlds, the full soak
-	$(MAKE) test proving soak SEEDS=1000000 FROM=$(FROM_COMMIT)
+	$(MAKE) test proving alerts soak SEEDS=1000000 FROM=$(FROM_COMMIT)
 
 foreign: params ## Seal a sector with the stages of the published crate vc-processors (needs rustup and Debian's ocl-icd-opencl-dev; minutes to build)
 	@# From within: rustup chooses the toolchain by the directory.
@@ -98,6 +98,15 @@ soak: build ## Kill at random until all sectors are active (WORKERS=200 SECTORS=
 bench: export SEALBUS_SCALE ?= 10000
 bench: params ## Run the benchmarks; each compares with a baseline of the same run (SEALBUS_SCALE=10000)
 	cargo bench --workspace --profile dev $(OPTIMISED) --bench params --bench fold --bench processors --bench static_tree_d --bench latency --bench scale --bench aggregate --bench proving --bench slow_reads
+
+rules: ## Check the alarms, and test that each fires and ends
+	bash integration-tests/setup/prometheus.sh
+	.tools/bin/promtool check rules monitoring/alerts.yml
+	.tools/bin/promtool check config monitoring/prometheus.yml
+	.tools/bin/promtool test rules monitoring/alerts.test.yml
+
+alerts: build rules ## Cause trouble of many kinds, and wait until a real Prometheus has raised and ended each alarm (some 5 minutes)
+	$(NEXTEST) --workspace --test alarms --ignore-default-filter
 
 units: ## Rate the rights of the systemd units, and fail if they have too many
 	bash integration-tests/setup/units.sh

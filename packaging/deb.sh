@@ -19,6 +19,7 @@ mkdir -p "$out/sealbus/etc"
 cp -r packaging/debian "$out/sealbus/"
 cp docs/examples/manager.toml packaging/worker.toml "$out/sealbus/etc/"
 cp docs/examples/worker.toml "$out/sealbus/"
+cp -r monitoring "$out/sealbus/"
 cat >"$out/sealbus/debian/changelog" <<CHANGELOG
 sealbus ($version) unstable; urgency=medium
 

@@ -5,6 +5,8 @@
 //! millisecond for each answer, an event, a pledge, the lists of the command line, a look at the workers' leases. Of the live
 //! sectors one in a hundred is due. Each row of the table is a process of its own, so that its memory is its own.
 //! `SEALBUS_SCALE=100000` stops at so many proving sectors.
+//!
+//! At the end it scrapes the metrics of 10,000 live sectors and 500 workers, and compares that with an empty page.
 
 #![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
 
@@ -34,17 +36,21 @@ use sealbus_manager::{
     drive::Driver,
     life,
     liveness::watch::{self, Limits, Round, Sign, Watch},
+    metrics,
     proofs::Library,
     store::{Happening, Job, SectorFilter, Store, Tx},
     wake::Wake,
 };
-use sealbus_nats::heartbeats::Heart;
+use sealbus_nats::{
+    heartbeats::{Heart, Seen},
+    metrics::{Page, Samples, serve},
+};
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, MinerId, ProofBytes, Randomness, SealProof, SectorId, SectorNumber,
     Token, WorkerName,
     lease::Ownership,
     machine::manager::AttemptPolicy,
-    message::{CommonEvent, EventBody, Heartbeat},
+    message::{CommonEvent, EventBody, Heartbeat, SlotStatus},
     parts::{PreCommitInfo, Seed, StoredFile, StoredSector, Ticket},
     workflows::{
         Input,
@@ -54,6 +60,7 @@ use sealbus_schema::{
 use serde_json::{Value, json};
 use sqlx::{Column, Row};
 use support::{Server, ports::Port};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Proving sectors, and live ones.
 const SIZES: [(u64, u64); 4] = [(1_000, 100), (10_000, 1_000), (100_000, 10_000), (1_000_000, 100_000)];
@@ -117,6 +124,9 @@ async fn main() {
     }
     archive().await;
     heartbeats().await;
+    for database in DATABASES {
+        scrape(database).await;
+    }
 }
 
 async fn measure(name: &str, proving: u64, live: u64) {
@@ -283,6 +293,82 @@ async fn heartbeats() {
     let before = requests();
     let took = timed(async || assert_eq!(bus.workers().await.expect("reads").len() as u64, WORKERS)).await;
     println!("{WORKERS} heartbeats are read in {:.0} ms with {} requests", millis(took), requests() - before);
+}
+
+/// What a look at the database and a scrape take with 10,000 live sectors and 500 workers of 20 slots, and what a scrape of
+/// an empty page takes.
+async fn scrape(name: &str) {
+    const LIVE: u64 = 10_000;
+    let database = if name == DATABASES[0] { TestDatabase::sqlite() } else { TestDatabase::durable_postgres() };
+    let store = database.open().await;
+    fill(&database, &store, 10 * LIVE, LIVE).await;
+    let mut found = Samples::default();
+    let look = timed(async || {
+        for _ in 0..REPEATS {
+            found = metrics::jobs::look(&store, Some(HEAD)).await.expect("looks");
+        }
+    })
+    .await;
+    let workers: Vec<Seen> = (0..500).map(worker_of_20_slots).collect();
+    metrics::fleet::show(&workers, &mut found);
+    let series = found.series();
+    let page = Arc::new(Page::new(|_, _| {}));
+    let port = Port::hold().expect("a port").number();
+    let serving = tokio::spawn(serve(([127, 0, 0, 1], port).into(), Arc::clone(&page)));
+    while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let (empty, _) = scrapes(port).await;
+    page.show(found);
+    let (full, bytes) = scrapes(port).await;
+    serving.abort();
+    println!(
+        "{name}, {LIVE} live sectors: a look takes {:.1} ms; a scrape of {series} series, {} KiB, {:.2} ms; one of an empty page {:.2} ms",
+        millis(look / REPEATS),
+        bytes >> 10,
+        millis(full / REPEATS),
+        millis(empty / REPEATS),
+    );
+}
+
+fn worker_of_20_slots(number: u64) -> Seen {
+    let slot = |slot: u64| SlotStatus {
+        path: format!("/nvme{slot}"),
+        holding: None,
+        blocked: (slot == 0).then(|| ErrorReport::new(ErrorClass::Crit, ErrorCode::DISK_FULL, "full")),
+        unreadable: false,
+        identity: None,
+        released: 0,
+        checking: false,
+    };
+    let heartbeat = Heartbeat {
+        worker: format!("w{number}").parse().expect("a name"),
+        host: String::new(),
+        version: String::new(),
+        incarnation: 1,
+        draining: false,
+        orders: 0,
+        slots: (0..20).map(slot).collect(),
+        processors: vec![],
+        broken: vec![],
+    };
+    Seen { heartbeat, at: time::OffsetDateTime::UNIX_EPOCH, now: time::OffsetDateTime::UNIX_EPOCH }
+}
+
+/// Scrapes so often, and gives the time of all and the bytes of one.
+async fn scrapes(port: u16) -> (Duration, usize) {
+    let mut bytes = 0;
+    let took = timed(async || {
+        for _ in 0..REPEATS {
+            let mut connection = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("connects");
+            connection.write_all(b"GET /metrics HTTP/1.1\r\nHost: bench\r\n\r\n").await.expect("asks");
+            let mut answer = Vec::new();
+            connection.read_to_end(&mut answer).await.expect("answers");
+            bytes = answer.len();
+        }
+    })
+    .await;
+    (took, bytes)
 }
 
 async fn pledge(store: &Store) {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use sealbus_nats::{
-    Connection,
+    Connection, metrics,
     topology::{self, Layout},
 };
 use sealbus_schema::{MinerId, SectorSize, message::MAX_WEIGHT};
@@ -65,6 +65,9 @@ pub struct Config {
     /// How blocks are made.
     #[serde(default)]
     pub mining: Mining,
+    /// Where metrics are served. `None`: nowhere.
+    #[serde(default)]
+    pub metrics: Option<metrics::Settings>,
 }
 
 /// The `[streams]` table.
@@ -370,6 +373,9 @@ impl Config {
         if self.mining.propagation_delay_ms > 25_000 {
             return refuse("mining.propagation_delay_ms", "must be at most 25000".to_owned());
         }
+        if let Some(Err((field, problem))) = self.metrics.as_ref().map(metrics::Settings::check) {
+            return refuse(field, problem);
+        }
         let mut seen = BTreeSet::new();
         for (index, miner) in self.miners.iter().enumerate() {
             let field = |name: &str| format!("miner[{index}].{name}");
@@ -654,6 +660,9 @@ mod tests {
             ("[chain]", "[policy]\nmax_attempts = 0\n[chain]", "policy.max_attempts"),
             ("[chain]", "[policy]\nmax_issues = 0\n[chain]", "policy.max_issues"),
             ("[chain]", "[proving]\nsilence_secs = 1\n[chain]", "proving.silence_secs"),
+            ("[chain]", "[metrics]\nlisten = \"localhost\"\n[chain]", "metrics.listen"),
+            ("[chain]", "[metrics]\n[chain]", "listen"),
+            ("[chain]", "[metrics]\nlisten = \"127.0.0.1:9464\"\nperiod_secs = 0\n[chain]", "metrics.period_secs"),
             ("[[miner]]", "[chain.messager]\nurl = \"127.0.0.1\"\n[[miner]]", "chain.messager.url"),
             (
                 "[[miner]]",

@@ -30,6 +30,7 @@ pub mod money;
 pub mod outcome;
 pub mod owner;
 pub mod peer;
+pub mod purse;
 pub mod sectors;
 
 /// A message that somebody may ask for.

@@ -28,6 +28,7 @@ pub mod fold;
 pub mod intents;
 pub mod life;
 pub mod liveness;
+pub mod metrics;
 pub mod mining;
 pub mod money;
 pub mod nodes;

@@ -25,6 +25,7 @@ use crate::{
     errands::desk::Counter,
     fold::{self, Fold, FoldError},
     liveness,
+    metrics::{Sights, Watched},
     mining::{Mining, Surroundings},
     money, nodes, orders, outbox, preflight,
     proofs::{Library, Verifier},
@@ -165,8 +166,11 @@ pub async fn run(config: Config) -> Result<std::convert::Infallible, ServeError>
 
 /// [`run`] with a substitute for the proofs library.
 pub async fn run_with(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::convert::Infallible, ServeError> {
+    let watched = Watched::default();
+    let served = config.clone();
     tokio::select! {
-        ended = serve(config, verifier) => ended,
+        ended = serve(config, verifier, watched.clone()) => ended,
+        never = watched.serve(&served) => Ok(never),
         never = outlive_signals() => Ok(never),
         never = service::keep_watchdog() => Ok(never),
     }
@@ -197,7 +201,11 @@ async fn outlive(name: &str, kind: tokio::signal::unix::SignalKind) {
     }
 }
 
-async fn serve(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::convert::Infallible, ServeError> {
+async fn serve(
+    config: Config,
+    verifier: Arc<dyn Verifier>,
+    watched: Watched,
+) -> Result<std::convert::Infallible, ServeError> {
     let config = Arc::new(config);
     for sealbus_nats::NotThere { field, problem } in config.not_there() {
         tracing::warn!(field, problem, "not there, or not as it must be");
@@ -216,7 +224,7 @@ async fn serve(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::conve
     })
     .await?;
     let bus = connect(&config).await?;
-    let mut manager = Manager { config, store, nodes, node, bus, verifier };
+    let mut manager = Manager { config, store, nodes, node, bus, verifier, watched };
     let mut patience = Patience::new(FIRST_PAUSE, MAX_PAUSE);
     loop {
         let Err(error) = manager.lead(&mut patience).await;
@@ -255,6 +263,7 @@ struct Manager {
     node: Arc<NodeClient<Memo<Arc<Nodes<RpcClient>>>>>,
     bus: Bus,
     verifier: Arc<dyn Verifier>,
+    watched: Watched,
 }
 
 impl Manager {
@@ -283,7 +292,7 @@ impl Manager {
     }
 
     async fn work(&self, patience: &mut Patience) -> Result<std::convert::Infallible, ServeError> {
-        let Manager { config, store, nodes, node, bus, verifier } = self;
+        let Manager { config, store, nodes, node, bus, verifier, watched } = self;
         patiently("the server of the streams", async || Ok(ensure_topology(bus, config).await?)).await?;
         if store.fold_state().await?.is_none() {
             let records = bus.sectors_last_sequence().await?;
@@ -315,6 +324,7 @@ impl Manager {
         let waits = driver.waits();
         let mining =
             Mining::new(Surroundings { node, store, tasks: &queues, config, epoch, epoch_millis, verifier, waits });
+        let sights = Sights { store, bus, node, config, epoch_millis };
         let users = Users { network, miners: config.miners.iter().map(|miner| miner.id).collect() };
         tracing::info!(epoch, miners = %config.miner_names(), database = %config.database, "the manager runs");
         service::ready(&format!("holds the fold with epoch {epoch}"));
@@ -341,6 +351,7 @@ impl Manager {
             } => Ok(ended?),
             ended = stores::watch(store, config, &users, epoch, driver.waits()) => Ok(ended?),
             ended = keep_topology(bus, config, &known, driver.waits()) => ended,
+            never = watched.look_on(&sights) => Ok(never),
             never = tell_of_steady_work(patience) => Ok(never),
         }
     }

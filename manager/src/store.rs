@@ -19,6 +19,7 @@ mod jobs;
 mod leadership;
 mod looks;
 mod messages;
+mod metrics;
 mod migrations;
 mod miners;
 mod money;
@@ -66,6 +67,7 @@ pub use messages::{
     MessageKind, MessageState, NewDelegated, NewErrand, Place, Ready, Signed, Stage, Tries, Unsigned, WantId,
     filler_key,
 };
+pub use metrics::{Count, Expiring};
 pub use miners::Counts;
 pub use money::{BookedEntry, MoneyEnd, MoneyFilter, MoneyOrder};
 pub use orders::WorkerOrders;

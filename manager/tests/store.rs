@@ -2,6 +2,8 @@
 
 #[path = "store/archive.rs"]
 mod archive;
+#[path = "store/counts.rs"]
+mod counts;
 mod databases;
 mod earlier;
 #[path = "store/lists.rs"]

@@ -58,17 +58,29 @@ impl Bus {
             Err(error) => return Err(failed(error.into())),
         };
         // About the same stream: its leader gave the record its timestamp, and answers this request too.
-        let told: Told = self
-            .js
-            .request(format!("STREAM.INFO.{}", topology::SECTORS), &())
-            .await
-            .map_err(|source| failed(source.into()))?;
-        let now = match told {
-            Told::Info { ts, state } => ts.or(state.last_ts).and_then(|text| parse(&text)),
-            Told::Refused { error } => return Err(failed(Box::new(NoAnswer(error.description)))),
-        };
+        let (ts, state) = self.told().await.map_err(failed)?;
+        let now = ts.or(state.last_ts).and_then(|text| parse(&text));
         // If the clock was set back in between, the age counts as zero.
         Ok(now.map(|now| (now - stored).try_into().unwrap_or_default()))
+    }
+
+    /// By how many seconds this host's clock is ahead of the server's; for people, and exact to half the time that the
+    /// server takes to answer. `None` if the server does not report its time.
+    pub async fn clock_offset(&self) -> Result<Option<f64>, ReadError> {
+        let before = OffsetDateTime::now_utc();
+        let failed = |source| ReadError::Server { what: topology::SECTORS.to_owned(), source };
+        let (ts, _) = self.told().await.map_err(failed)?;
+        let took: time::Duration = OffsetDateTime::now_utc() - before;
+        let ahead = |server: OffsetDateTime| -> time::Duration { before + took / 2_i32 - server };
+        Ok(ts.and_then(|text| parse(&text)).map(|server| ahead(server).as_seconds_f64()))
+    }
+
+    async fn told(&self) -> Result<(Option<String>, StreamState), async_nats::Error> {
+        let told: Told = self.js.request(format!("STREAM.INFO.{}", topology::SECTORS), &()).await?;
+        match told {
+            Told::Info { ts, state } => Ok((ts, state)),
+            Told::Refused { error } => Err(Box::new(NoAnswer(error.description))),
+        }
     }
 }
 

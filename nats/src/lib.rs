@@ -3,8 +3,8 @@
 //! Read in this order: [`topology`] for the streams and consumers, [`subject`] for what a subject means, [`publish`]
 //! for the outcomes of a publish, [`lease`] for the claim and its fence. [`intents`], [`events`], [`facts`], [`log`],
 //! [`heartbeats`] and [`post`] are one flow each. [`connect`] makes the connection, with the [`identity`] that its file holds at
-//! that moment. [`secret`], [`patience`] and [`stderr`] do not concern NATS; they are here because both programs need
-//! them.
+//! that moment. [`secret`], [`patience`], [`stderr`] and [`metrics`] do not concern NATS; they are here because both
+//! programs need them.
 //!
 //! Deliberately absent: key-value buckets (any writer of one key can wipe the bucket with a roll-up header), a consumer
 //! per worker (one shared consumer per queue scales), and any expiry of ownership by a clock.
@@ -18,6 +18,7 @@ pub mod identity;
 pub mod intents;
 pub mod lease;
 pub mod log;
+pub mod metrics;
 pub mod orders;
 pub mod patience;
 pub mod post;

@@ -73,6 +73,21 @@ pub struct Fill {
     pub max_bytes: u64,
 }
 
+/// The size of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamFill {
+    /// Its name.
+    pub name: &'static str,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Its limit. `None` if it has none.
+    pub max_bytes: Option<u64>,
+    /// Its messages.
+    pub messages: u64,
+    /// The sequence of its last message, whether that is still there or not.
+    pub last_sequence: u64,
+}
+
 /// Why the streams could not be set up or read.
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
@@ -357,6 +372,22 @@ impl Bus {
         // -1 if the stream has no limit.
         let max_bytes = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX);
         Ok(Fill { bytes: info.state.bytes, max_bytes })
+    }
+
+    /// The size of each stream that there is.
+    pub async fn fills(&self) -> Result<Vec<StreamFill>, TopologyError> {
+        let mut fills = Vec::new();
+        for name in [INTENTS, SECTORS, HEARTBEATS, COMMANDS, POST_TASKS, POST] {
+            let stream = match self.js.get_stream(name).await {
+                Err(error) if is_not_found(&error) => continue,
+                answer => answer.map_err(server("read stream", name))?,
+            };
+            let jetstream::stream::Info { config, state, .. } = stream.cached_info();
+            let max_bytes = u64::try_from(config.max_bytes).ok().filter(|max| *max > 0);
+            let (bytes, messages, last) = (state.bytes, state.messages, state.last_sequence);
+            fills.push(StreamFill { name, bytes, max_bytes, messages, last_sequence: last });
+        }
+        Ok(fills)
     }
 
     /// The sequence of the last record in [`SECTORS`]. 0 if nothing was ever written to it, or it does not exist.

@@ -264,6 +264,11 @@ impl ErrorCode {
         *self == ErrorCode::STORE_UNAVAILABLE
     }
 
+    /// A code as a label: `OTHER` for those that only somebody else's executables know, so that there are never many.
+    pub fn known(code: &str) -> &str {
+        if ErrorCode::ALL.iter().any(|(known, _)| known.as_str() == code) { code } else { "OTHER" }
+    }
+
     /// The code as text.
     pub fn as_str(&self) -> &str {
         &self.0

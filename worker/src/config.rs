@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use sealbus_nats::{ConnectError, Connection, NotThere, intents::Queue, secret};
+use sealbus_nats::{ConnectError, Connection, NotThere, intents::Queue, metrics, secret};
 use sealbus_planner::schedule::{Rules, SetupError};
 use sealbus_schema::{IntentKind, MinerId, Phase, SectorSize, WorkerName, Workflow};
 
@@ -73,6 +73,8 @@ pub struct Config {
     pub store: Store,
     /// All directories that the file names, whether they exist or not.
     pub directories: Vec<Directory>,
+    /// Where metrics are served. `None`: nowhere.
+    pub metrics: Option<metrics::Settings>,
 }
 
 /// A directory named in the configuration. It may be on a disk that is mounted later.
@@ -262,7 +264,7 @@ impl Config {
 }
 
 fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
-    let File { worker, nats, slot, processor, limits, cgroup, locks, store, proving, params } = file;
+    let File { worker, nats, slot, processor, limits, cgroup, locks, store, proving, params, metrics } = file;
     if worker.miners.is_empty() {
         return Err(ConfigError::Empty { field: "worker.miners", fix: "name at least one, such as [\"f01000\"]" });
     }
@@ -297,6 +299,10 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
             "a machine's name has up to 64 characters and no spaces; without the line it is the machine's own";
         let (field, value) = ("worker.host".to_owned(), format!("{host:?}"));
         return Err(ConfigError::Value { field, value, problem: problem.to_owned() });
+    }
+    if let Some((settings, Err((field, problem)))) = metrics.as_ref().map(|settings| (settings, settings.check())) {
+        let value = format!("{:?} every {} s", settings.listen, settings.period_secs);
+        return Err(ConfigError::Value { field: field.to_owned(), value, problem });
     }
     let recover_interval = seconds("worker.recover_interval_secs", worker.recover_interval_secs, A_DAY)?;
     let heartbeat = seconds("worker.heartbeat_secs", worker.heartbeat_secs, HEARTBEAT_SECS_MAX)?;
@@ -368,6 +374,7 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
         proving_trial: proving.trial,
         store: Store { name: store.name, path: store_path },
         directories,
+        metrics,
     })
 }
 
@@ -740,6 +747,8 @@ host = "a\nb""#,
             (format!("{good}[limits]\nstaggered = {{}}\n"), "unknown field `staggered`"),
             (format!("{good}[params]\ncache = \"worker.toml\"\n"), "params.cache"),
             (format!("{good}[proving]\nreaders = 0\n"), "proving.readers = 0"),
+            (format!("{good}[metrics]\nlisten = \"9464\"\n"), "metrics.listen"),
+            (format!("{good}[metrics]\nlisten = \"[::]:9464\"\nperiod_secs = 301\n"), "metrics.period_secs"),
             (format!("{good}[proving]\nwatch = true\n"), "unknown field `watch`"),
             (format!("{good}[[processor]]\nstage = \"post_prove\"\n"), "proving.prove = false: processor[0]"),
             (format!("{good}[[processor]]\nstage = \"win_prove\"\n"), "proving.win = false: processor[0]"),

@@ -34,6 +34,7 @@ pub async fn beat(context: Arc<Context>) -> BeatError {
         orders.mark_unchanged();
         match heart.beat(&context.bus, &heartbeat(&context, incarnation)).await {
             Ok(()) => {
+                context.board.note_beat();
                 if std::mem::take(&mut failing) {
                     tracing::info!("heartbeats are stored again");
                 }

@@ -4,7 +4,7 @@
 //! phases run in child processes, in the order that [`sealbus_planner::schedule`] decides. Then read [`slot`] and
 //! [`journal`]: what survives a kill. [`driver`] connects them to the bus and to the state machine of
 //! [`sealbus_schema::machine::worker`]. [`post`] serves proofs of spacetime, beside the slots. [`run`] is the whole
-//! process: it starts from the [`config`] and sends the [`heartbeat`]. [`topology`] describes the machine,
+//! process: it starts from the [`config`] and sends the [`heartbeat`]. [`metrics`] are for Prometheus. [`topology`] describes the machine,
 //! [`placement`] checks the configuration against it, and [`bind`] binds processors to it. [`sandbox`] decides what a
 //! processor may touch. [`params`] stands apart: it checks and fetches Groth16 parameters. All output of a command goes
 //! through [`out`].
@@ -18,6 +18,7 @@ pub mod driver;
 pub mod heartbeat;
 pub mod identity;
 pub mod journal;
+pub mod metrics;
 pub mod out;
 pub mod params;
 pub mod params_watch;

@@ -22,6 +22,7 @@ use crate::{
         wakeups::Wakeups,
     },
     heartbeat,
+    metrics::Watched,
     params_watch::ParamsWatch,
     placement::{self, PlacedError},
     post,
@@ -125,18 +126,21 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             );
         }
     };
+    let watched = Watched::default();
+    let served = config.clone();
     tokio::select! {
         signal = stopped => {
             tracing::info!(signal, "stopping; what runs is killed and goes on at the next start");
             Ok(())
         }
-        outcome = serve(config) => outcome,
+        outcome = serve(config, &watched) => outcome,
+        never = watched.serve(&served) => match never {},
         never = service::keep_watchdog() => match never {},
     }
 }
 
 /// Runs until an error that waiting cannot fix. Dropping the future kills everything that runs.
-async fn serve(mut config: Config) -> Result<(), RunError> {
+async fn serve(mut config: Config, watched: &Watched) -> Result<(), RunError> {
     for Finding { field, problem, fix, .. } in placement::settle(&mut config)? {
         tracing::warn!(field, problem, fix, "processors are placed badly");
     }
@@ -195,6 +199,7 @@ async fn serve(mut config: Config) -> Result<(), RunError> {
     let following = context.orders.follow(&context.bus, name, *heartbeat, &names);
     tokio::select! {
         error = heartbeat::beat(Arc::clone(&context)) => Err(RunError::Heartbeat(Box::new(error))),
+        never = watched.look_on(&context) => match never {},
         () = listening => Ok(()),
         () = looking => Ok(()),
         () = following => Ok(()),

@@ -24,10 +24,7 @@ use sealbus_worker::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    control::{Control, Point},
-    post,
-};
+use super::control::{Control, Point};
 use crate::workflows::{self, NamedStore, Script, ScriptedFile};
 
 /// The message of a failure that the test has requested.

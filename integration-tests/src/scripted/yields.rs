@@ -8,7 +8,7 @@ use sealbus_schema::{Commitment, MinerId, Randomness, SectorId, SectorNumber};
 pub const FILE_BYTES: usize = 8192;
 /// The size of a proof for one partition.
 const PROOF_BYTES: usize = 192;
-/// The size of a scripted vanilla proof. A real one of 32 GiB has some 24 kB.
+/// The size of a vanilla proof, as of a sector of 32 GiB.
 const VANILLA_BYTES: usize = 24_000;
 const SECTOR_BYTES: u64 = 2048;
 

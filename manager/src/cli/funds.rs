@@ -2,23 +2,20 @@
 
 use anyhow::Context;
 use clap::Args;
-use fvm_shared::{address::Address, econ::TokenAmount};
+use fvm_shared::econ::TokenAmount;
 use sealbus_schema::MinerId;
 use serde_json::{Value, json};
 
 use super::{ConfigArg, errand::Site, known::insist_on_configured, print_json, table};
 use crate::{
     care::look,
-    chain::{
-        expiry::LIFETIME_MIN,
-        network::pledge_verified_bytes,
-        types::{MinerFunds, MinerInfo},
-    },
+    chain::{expiry::LIFETIME_MIN, network::pledge_verified_bytes, types::MinerFunds},
     config::Miner,
     drive::address,
     errands::{
         fil::shown,
         forecast::{Needs, OnTheirWay, Price, Proven, WEEK, needs, of_proven, on_their_way, weeks, within_a_week},
+        purse::{Purse, purses},
     },
 };
 
@@ -33,14 +30,6 @@ pub struct Funds {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// An address of a miner with its balance.
-struct Purse {
-    roles: Vec<&'static str>,
-    id: Address,
-    key: Option<Address>,
-    balance: TokenAmount,
 }
 
 /// What there is of a miner.
@@ -89,7 +78,7 @@ async fn look(site: &Site, miner: &Miner) -> anyhow::Result<Found> {
     let info = site.miner(miner.id).await?;
     let (node, tipset, actor) = (&site.node, &site.head.key, address(miner.id));
     let sender = site.sender(miner.id, &info).await?;
-    let purses = purses(site, &info, &sender).await?;
+    let purses = purses(node, tipset, &info, &[sender]).await?;
     let sender_id = node.lookup_id(&sender, tipset).await?;
     let sender_has = purses.iter().find(|purse| purse.id == sender_id).map(|purse| purse.balance.clone());
     let funds = node.miner_funds(&actor, tipset).await?;
@@ -120,27 +109,6 @@ async fn look(site: &Site, miner: &Miner) -> anyhow::Result<Found> {
         proven: of_proven(proven.sectors.iter().map(|sector| &sector.info), proven.head.height),
         sender_has: sender_has.unwrap_or_default(),
     })
-}
-
-/// Each address once, with all its roles.
-async fn purses(site: &Site, info: &MinerInfo, sender: &Address) -> anyhow::Result<Vec<Purse>> {
-    let mut named = vec![("owner", info.owner), ("worker", info.worker)];
-    named.extend(info.control_addresses.iter().map(|address| ("control", *address)));
-    named.extend(info.beneficiary.filter(|other| *other != info.owner).map(|address| ("beneficiary", address)));
-    named.push(("sender", *sender));
-    let mut purses: Vec<Purse> = Vec::new();
-    for (role, address) in named {
-        let id = site.node.lookup_id(&address, &site.head.key).await?;
-        if let Some(purse) = purses.iter_mut().find(|purse| purse.id == id) {
-            purse.roles.push(role);
-            continue;
-        }
-        let key = site.node.account_key(&id, &site.head.key).await.ok();
-        let actor = site.node.get_actor(&id, &site.head.key).await?;
-        let balance = actor.map(|actor| actor.balance).unwrap_or_default();
-        purses.push(Purse { roles: vec![role], id, key, balance });
-    }
-    Ok(purses)
 }
 
 fn show(found: &Found) {

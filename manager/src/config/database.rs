@@ -65,6 +65,12 @@ impl Database {
         matches!(self, Database::Sqlite { path } if !path.exists())
     }
 
+    /// The directory of the SQLite file.
+    pub fn directory(&self) -> Option<PathBuf> {
+        let Database::Sqlite { path } = self else { return None };
+        Some(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned())
+    }
+
     /// What is missing or unusable. Opens nothing.
     pub(super) fn not_there(&self) -> Vec<NotThere> {
         let mut found = Vec::new();

@@ -42,6 +42,8 @@ pub(crate) struct InJson {
     pub prove_by: Option<(&'static str, &'static str)>,
     /// The epoch at which its ticket expires, if it has no deposit yet.
     pub expires: Option<(&'static str, &'static str)>,
+    /// The column that has a value once nothing can expire any more.
+    pub safe: Option<&'static str>,
 }
 
 /// The columns of a workflow's table, in a row of [`select`].
@@ -112,12 +114,9 @@ fn select_also(also: &str, from: &str, rest: &str) -> String {
 pub(super) fn alike(places: Places) -> String {
     let (mut stores, mut until, mut joined) = (Vec::new(), Vec::new(), String::new());
     for workflow in Workflow::ALL {
-        let field = |(column, field)| match places {
-            Places::Plain => format!("json_extract({workflow}_jobs.{column}, '$.{field}')"),
-            Places::Numbered => format!("(CAST({workflow}_jobs.{column} AS JSON) ->> '{field}')"),
-        };
+        let field = |of| field(places, *workflow, of);
         let epoch = |of| format!("CAST({} AS BIGINT)", field(of));
-        let InJson { store, prove_by, expires } = shared(*workflow);
+        let InJson { store, prove_by, expires, .. } = shared(*workflow);
         stores.extend(store.map(field));
         until.extend(prove_by.map(epoch));
         // Nothing expires while a message is on its way.
@@ -144,6 +143,42 @@ pub(super) fn alike(places: Places) -> String {
         "WHERE parts.place <= {first} ORDER BY jobs.miner, jobs.workflow, jobs.state, parts.store, parts.place"
     );
     select_also(", parts.alike, parts.place", &parts, &rest)
+}
+
+/// A query for the first `ticket` and the first `deposit` that an unfinished job loses, as epochs, and for how many lose
+/// theirs before the epochs `$1` and `$2`.
+pub(super) fn expiring(places: Places) -> String {
+    let (mut tickets, mut deposits, mut joined) = (vec!["NULL".to_owned()], vec!["NULL".to_owned()], String::new());
+    for workflow in Workflow::ALL {
+        let InJson { prove_by, expires, safe, .. } = shared(*workflow);
+        let epoch = |of| format!("CAST({} AS BIGINT)", field(places, *workflow, of));
+        let unsafe_yet = safe.map_or("1 = 1".to_owned(), |column| format!("{workflow}_jobs.{column} IS NULL"));
+        deposits.extend(prove_by.map(|of| format!("CASE WHEN {unsafe_yet} THEN {} END", epoch(of))));
+        // Nothing expires while a message is on its way, and no ticket once there is a deposit.
+        let before = prove_by.map_or(String::new(), |(column, _)| format!(" AND {workflow}_jobs.{column} IS NULL"));
+        tickets.extend(expires.map(|of| format!("CASE WHEN jobs.signed = 0{before} THEN {} END", epoch(of))));
+        let _ = write!(joined, " LEFT JOIN {workflow}_jobs ON {workflow}_jobs.job = jobs.id");
+    }
+    let live = format!(
+        "SELECT COALESCE({}) AS ticket, COALESCE({}) AS deposit FROM jobs{joined} WHERE jobs.ended = 0",
+        tickets.join(", "),
+        deposits.join(", ")
+    );
+    let (first, second) = (places.list(1, 1), places.list(2, 1));
+    format!(
+        "SELECT MIN(ticket) AS ticket, MIN(deposit) AS deposit, \
+         SUM(CASE WHEN ticket < {first} THEN 1 ELSE 0 END) AS tickets_soon, \
+         SUM(CASE WHEN deposit < {second} THEN 1 ELSE 0 END) AS deposits_soon \
+         FROM ({live}) AS live"
+    )
+}
+
+/// A field of a column with JSON.
+fn field(places: Places, workflow: Workflow, (column, field): (&str, &str)) -> String {
+    match places {
+        Places::Plain => format!("json_extract({workflow}_jobs.{column}, '$.{field}')"),
+        Places::Numbered => format!("(CAST({workflow}_jobs.{column} AS JSON) ->> '{field}')"),
+    }
 }
 
 /// The state of a row of [`select`].

@@ -143,6 +143,21 @@ pub struct WorkStatus {
     pub left_secs: Option<u64>,
 }
 
+impl SlotStatus {
+    /// What [`SlotStatus::state`] may say.
+    pub const STATES: [&str; 4] = ["free", "holds", "blocked", "checking"];
+
+    /// What the slot does, in a word.
+    pub const fn state(&self) -> &'static str {
+        match self {
+            SlotStatus { blocked: Some(_), .. } | SlotStatus { unreadable: true, .. } => "blocked",
+            SlotStatus { holding: Some(_), .. } => "holds",
+            SlotStatus { checking: true, .. } => "checking",
+            _ => "free",
+        }
+    }
+}
+
 impl Heartbeat {
     /// The heartbeat, cut to fit one message: texts are truncated, and if there are too many processors, idle ones are
     /// left out first.

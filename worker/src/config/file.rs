@@ -39,6 +39,9 @@ pub struct File {
     /// Where the proofs library finds its large files.
     #[serde(default)]
     pub params: ParamsTable,
+    /// Where metrics are served.
+    #[serde(default)]
+    pub metrics: Option<sealbus_nats::metrics::Settings>,
 }
 
 /// `[worker]`.

@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use sealbus_schema::{
@@ -24,6 +25,7 @@ pub struct Board {
     inner: Mutex<Inner>,
     broken: Broken,
     changed: Notify,
+    beaten: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -93,7 +95,7 @@ impl Board {
         };
         let slots = paths.into_iter().map(free).collect();
         let inner = Mutex::new(Inner { slots, finished: VecDeque::new() });
-        Board { inner, broken: Broken::default(), changed: Notify::new() }
+        Board { inner, broken: Broken::default(), changed: Notify::new(), beaten: Mutex::default() }
     }
 
     /// Records that a slot was given an intent, and decides what to do with it.
@@ -315,6 +317,16 @@ impl Board {
     /// All slots, in the form that a heartbeat shows.
     pub fn statuses(&self) -> Vec<SlotStatus> {
         self.lock().slots.iter().map(Entry::status).collect()
+    }
+
+    /// Records that a heartbeat was stored.
+    pub fn note_beat(&self) {
+        *self.beaten.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// When the last heartbeat was stored.
+    pub fn beaten(&self) -> Option<Instant> {
+        *self.beaten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn change(&self, slot: usize, change: impl FnOnce(&mut Entry)) {

@@ -26,6 +26,7 @@ impl Table for Seal {
         store: Some(("files", "store")),
         prove_by: Some(("precommit", "prove_by_epoch")),
         expires: Some(("ticket", "expires_epoch")),
+        safe: Some("activation_epoch"),
     };
 
     fn bind<'q>(state: &'q State, row: Statement<'q>) -> Statement<'q> {

@@ -7,7 +7,8 @@ use crate::store::{Columns, Existing, InJson, Statement, StoreError, Table};
 impl Table for Toy {
     const COLUMNS: &'static [&'static str] = &["ticket", "bytes", "cause", "for_good"];
 
-    const SHARED: InJson = InJson { store: None, prove_by: None, expires: Some(("ticket", "expires_epoch")) };
+    const SHARED: InJson =
+        InJson { store: None, prove_by: None, expires: Some(("ticket", "expires_epoch")), safe: None };
 
     fn bind<'q>(state: &'q State, row: Statement<'q>) -> Statement<'q> {
         let (cause, for_good) = match state {
