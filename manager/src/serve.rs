@@ -309,7 +309,7 @@ impl Manager {
         catching_up::catch_up(bus, store, config, (epoch, driver.seed_delay()), driver.waits()).await?;
         let network = node.network_name().await?;
         let epoch_millis = node.network_params().await?.block_delay_secs * 1000;
-        let queues = Queues { bus, silence: Duration::from_secs(config.proving.silence_secs) };
+        let queues = Queues::new(bus, config);
         let window_posts = Proving {
             node,
             store,

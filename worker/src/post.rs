@@ -44,11 +44,6 @@ pub mod reads;
 mod seats;
 mod trial;
 
-/// The phase of reading.
-const READ: Phase = Phase::POST[0];
-/// The phase of proving.
-const PROVE: Phase = Phase::POST[1];
-
 /// The pauses between pulls that fail.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);

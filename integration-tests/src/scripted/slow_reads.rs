@@ -18,12 +18,13 @@ use sealbus_manager::{
     proving::{
         Proving,
         proof::{PartitionProof, ProofId, ProofState},
+        tasks::{Queues, Tasks},
     },
     store::{Existing, Store},
     waits::Waits,
     wake::Wake,
 };
-use sealbus_nats::{Bus, post::PostQueue};
+use sealbus_nats::post::PostQueue;
 use sealbus_schema::{SealProof, SectorId, SectorNumber, parts::StoredSector};
 use serde_json::{Value, json};
 
@@ -88,14 +89,15 @@ impl Case {
         // The challenge comes when the worker is there.
         let (reads, proves) =
             (PostQueue::Reads { miner: MINER, store: "main".to_owned() }, PostQueue::Proves { miner: MINER });
+        let queues = Queues::new(&bus, &config);
         for queue in [reads, proves] {
-            bus.ensure_post_queue(&queue).await?;
+            queues.ensure(&queue).await?;
             while !bus.post_takers(&queue).await?.is_some_and(|takers| takers.is_somebody()) {
                 cluster.check_alive()?;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
-        let outcome = self.prove(&config, &bus, &store).await;
+        let outcome = self.prove(&config, &queues, &store).await;
         cluster.check_alive()?;
         outcome
     }
@@ -139,14 +141,14 @@ impl Case {
     }
 
     /// Runs the manager's loop until the proof is verified.
-    async fn prove(&self, config: &Config, bus: &Bus, store: &Store) -> anyhow::Result<Outcome> {
+    async fn prove(&self, config: &Config, queues: &Queues, store: &Store) -> anyhow::Result<Outcome> {
         let play = Play { sectors: self.sectors, began: Instant::now(), epoch_millis: self.epoch_millis };
         let (node, verifier): (_, Arc<dyn Verifier>) = (NodeClient::new(&play), Arc::new(Scripted));
         let (waits, changed) = (Waits::load(store, 0).await?, Wake::default());
         let proving = Proving {
             node: &node,
             store,
-            tasks: bus,
+            tasks: queues,
             config,
             epoch: 0,
             epoch_millis: self.epoch_millis,

@@ -50,6 +50,8 @@ pub struct Options {
     pub liveness: Liveness,
     /// How sectors are proven by window PoSt; `None` if they need no proofs.
     pub proves: Option<Proves>,
+    /// More arguments of the devnet.
+    pub devnet_arguments: Vec<String>,
 }
 
 /// How sectors are proven.
@@ -63,8 +65,6 @@ pub struct Proves {
     pub provers: usize,
     /// After how many seconds of silence a worker's task goes to another one.
     pub silence_secs: u64,
-    /// More arguments of the devnet.
-    pub devnet_arguments: Vec<String>,
 }
 
 /// A running world. Dropping it ends all its processes.

@@ -13,6 +13,7 @@ use sealbus_schema::{
 };
 
 use super::Error;
+use crate::config::Config;
 
 /// Offers tasks to workers, and hears what becomes of them.
 pub trait Tasks: Sync {
@@ -40,14 +41,20 @@ pub trait Tasks: Sync {
 }
 
 /// The queues on the bus.
-pub struct Queues<'a> {
-    /// The bus.
-    pub bus: &'a Bus,
+pub struct Queues {
+    bus: Bus,
     /// After how long without a sign of life of its worker a task goes to another one.
-    pub silence: Duration,
+    silence: Duration,
 }
 
-impl Tasks for Queues<'_> {
+impl Queues {
+    /// The queues as the configuration has them.
+    pub fn new(bus: &Bus, config: &Config) -> Queues {
+        Queues { bus: bus.clone(), silence: Duration::from_secs(config.proving.silence_secs) }
+    }
+}
+
+impl Tasks for Queues {
     async fn ensure(&self, queue: &PostQueue) -> Result<(), Error> {
         self.bus.ensure_post_queue(queue, self.silence).await.map_err(bus)
     }

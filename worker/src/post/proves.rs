@@ -15,7 +15,7 @@ use sealbus_schema::{
 use tempfile::NamedTempFile;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{FIRST_PAUSE, Fit, PROVE, Post, brief, has_died, names, own, phases, report, while_telling};
+use super::{FIRST_PAUSE, Fit, Post, brief, has_died, names, own, phases, report, while_telling};
 use crate::{
     causes::in_words,
     config::Config,

@@ -25,6 +25,7 @@ use crate::{
         begin::to_prove,
         forecast::{Forecast, forecasts},
         ready::{Ready, ready},
+        tasks::Queues,
         turn::Turn,
     },
 };
@@ -135,7 +136,8 @@ impl ShowForecast {
         let nats = &site.config.nats;
         let asked = async {
             let bus = nats.connect("manager").await.map_err(|error| chain_of(&error))?;
-            let around = (&site.node, &bus, &site.config);
+            let queues = Queues::new(&bus, &site.config);
+            let around = (&site.node, &queues, &site.config);
             ready(around, self.miner, &stores, proofs as u64, &site.head).await.map_err(|error| chain_of(&error))
         };
         match tokio::time::timeout(BUS_LIMIT, asked).await {

@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use sealbus_nats::Bus;
 use sealbus_schema::MinerId;
 
 use super::super::errand::Site;
@@ -18,7 +17,7 @@ use crate::{
     cli::person::Usage,
     drive::address,
     proofs::{Library, Verifier},
-    proving::{Proving, proof::ProofState, reads::Reads, turn::Turn},
+    proving::{Proving, proof::ProofState, reads::Reads, tasks::Queues, turn::Turn},
     waits::Waits,
     wake::Wake,
 };
@@ -26,7 +25,7 @@ use crate::{
 /// A site with its workers.
 pub struct Hand<'s> {
     site: &'s Site,
-    bus: Bus,
+    queues: Queues,
     waits: Waits,
     changed: Wake,
     verifier: Arc<dyn Verifier>,
@@ -40,15 +39,16 @@ impl<'s> Hand<'s> {
         let bus = nats.connect("manager").await.with_context(|| format!("[nats]: no bus at {}", nats.url))?;
         let epoch_millis = site.node.network_params().await?.block_delay_secs * 1000;
         let (waits, changed) = (Waits::load(&site.store, 0).await?, Wake::default());
-        Ok(Hand { site, bus, waits, changed, verifier: Arc::new(Library), epoch_millis })
+        let queues = Queues::new(&bus, &site.config);
+        Ok(Hand { site, queues, waits, changed, verifier: Arc::new(Library), epoch_millis })
     }
 
     /// The manager's own way to prove.
-    pub fn proving(&self) -> Proving<'_, Nodes<RpcClient>, Bus> {
+    pub fn proving(&self) -> Proving<'_, Nodes<RpcClient>, Queues> {
         Proving {
             node: &self.site.node,
             store: &self.site.store,
-            tasks: &self.bus,
+            tasks: &self.queues,
             config: &self.site.config,
             epoch: 0,
             epoch_millis: self.epoch_millis,
