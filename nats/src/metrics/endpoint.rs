@@ -33,8 +33,11 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// What the endpoint shows: what was found at the last look, and what is cheap enough to be read at each scrape.
 pub struct Page {
     shown: Mutex<Shown>,
-    live: Box<dyn Fn(&mut Samples, Option<Duration>) + Send + Sync>,
+    live: Box<Live>,
 }
+
+/// Adds what is read at each scrape, given the age of the last look.
+type Live = dyn Fn(&mut Samples, Option<Duration>) + Send + Sync;
 
 #[derive(Clone, Default)]
 struct Shown {
