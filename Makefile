@@ -75,7 +75,7 @@ test: lint deny nats-cli params ## Everything that CI runs
 
 proving: export SEALBUS_SEED = $(SEED)
 proving: params ## Prove sectors by window PoSt and make blocks: with real proofs, and for five periods while everything is killed (SEED=)
-	$(NEXTEST) --workspace --test proving --test mining --ignore-default-filter
+	$(NEXTEST) --workspace --test proving --test proving_soak --test mining --ignore-default-filter
 
 nightly: export SEALBUS_REAL_PROOFS = yes
 nightly: export SEALBUS_ALL_CASES = yes
