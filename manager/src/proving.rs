@@ -255,7 +255,7 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
                 memory.begun.insert(key);
             }
         }
-        Ok(())
+        self.look_ahead_for_seats(memory, miner, &told, head).await
     }
 
     /// Prepares what comes after the turns that were begun.
@@ -266,7 +266,6 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
             self.ensure(&mut memory.queues, queue).await?;
         }
         let told = self.node.miner_proving_deadline(&crate::drive::address(miner), &head.key).await?;
-        self.look_ahead_for_seats(memory, miner, &told, head).await?;
         self.recover(memory, miner, &told, head).await?;
         self.read_ahead(memory, miner, &told, head).await?;
         self.look_for_lacks(memory, miner, head).await

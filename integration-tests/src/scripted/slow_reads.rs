@@ -108,7 +108,7 @@ impl Case {
         self.latencies.write(&Control::new(control.clone()))?;
         let program = own_binary("sealbus-scripted-processor")?;
         let mut worker = fs::read_to_string(cluster.worker_config())?;
-        worker.push_str("\n[proving]\nprove = true\ntrial = false\n");
+        worker = worker.replace("[proving]\nprove = false\n", "[proving]\nprove = true\ntrial = false\n");
         for (stage, count) in [("post_read", self.readers), ("post_prove", 1)] {
             write!(
                 worker,
