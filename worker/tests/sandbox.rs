@@ -202,7 +202,9 @@ fn what_the_kernel_restricts_besides_files_is_restricted() {
     let open = machine.kernel.gaps();
     let rules = machine.rules(Stage::Pc2);
     let mut other = without_capabilities("sh");
-    let mut other = other.args(["-c", "echo runs; exec sleep 1000"]).stdout(Stdio::piped()).spawn().expect("starts");
+    // The shell itself waits: while a process begins another program, nobody can read its environment.
+    other.args(["-c", "echo runs; read -r line"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut other = other.spawn().expect("starts");
     BufReader::new(other.stdout.take().expect("stdout")).read_line(&mut String::new()).expect("runs");
     let environment = format!("tr '\\0' '\\n' < /proc/{}/environ | grep -q ^PATH=", other.id());
     let readable = without_capabilities("sh").args(["-c", &environment]).status().expect("runs").success();
