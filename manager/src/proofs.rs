@@ -27,7 +27,7 @@ use storage_proofs_core::parameter_cache::parameter_cache_srs_key_path;
 
 use crate::{
     aggregates::{self, Member},
-    chain::randomness::prover_id,
+    chain::randomness::{masked, prover_id},
     child::Program,
     files,
 };
@@ -251,8 +251,7 @@ impl Verifier for Library {
             return Err(ErrorReport::new(ErrorClass::Perm, ErrorCode::FILES_UNPROVABLE, message));
         }
         let post_proof = window_post(proof);
-        let mut randomness = randomness;
-        randomness[31] &= 0x3f;
+        let randomness = masked(randomness);
         let api_id = ApiSectorId::from(id.number.0);
         let challenges =
             post::generate_fallback_sector_challenges(post_proof, &randomness, &[api_id], prover_id(id.miner.0))

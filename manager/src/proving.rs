@@ -51,7 +51,7 @@ use sealbus_schema::{ErrorCode, MinerId, post::PostJob};
 use crate::{
     chain::{
         Error as ChainError, NodeClient, Transport, commitment,
-        types::{Epoch, TipSet},
+        types::{Epoch, ProvingDeadline, TipSet},
     },
     config::Config,
     drive::chain_of,
@@ -209,8 +209,17 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
         // Whoever drives sectors reports a node that does not answer.
         let Ok(head) = self.node.chain_head().await else { return Ok(()) };
         let proven = || self.config.miners.iter().filter(|miner| miner.prove);
+        let mut deadlines = Vec::new();
         for miner in proven() {
-            match self.begin_turns(memory, miner.id, &head).await {
+            let begun = match self.node.miner_proving_deadline(&crate::drive::address(miner.id), &head.key).await {
+                Ok(told) => {
+                    let begun = self.begin_turns(memory, miner.id, &told, &head).await;
+                    deadlines.push((miner.id, told));
+                    begun
+                }
+                Err(error) => Err(error.into()),
+            };
+            match begun {
                 Ok(()) => {}
                 Err(Error::Store(error)) => return Err(error),
                 Err(error) => {
@@ -233,41 +242,49 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
         }
         self.tell_due(memory, &proofs).await;
         // What comes later does not hold up what is due: with many miners, or a slow node, this takes seconds.
-        for miner in proven() {
-            match self.prepare(memory, miner.id, &head).await {
+        for (miner, told) in &deadlines {
+            match self.prepare(memory, *miner, told, &head).await {
                 Ok(()) => {}
                 Err(Error::Store(error)) => return Err(error),
-                Err(error) => {
-                    tracing::warn!(miner = %miner.id, cause = chain_of(&error), "what comes next is not prepared")
-                }
+                Err(error) => tracing::warn!(%miner, cause = chain_of(&error), "what comes next is not prepared"),
             }
         }
         self.forget(memory, &proofs, head.height).await
     }
 
     /// Begins the proofs of the turns whose challenge is known.
-    async fn begin_turns(&self, memory: &mut Memory, miner: MinerId, head: &TipSet) -> Result<(), Error> {
-        let told = self.node.miner_proving_deadline(&crate::drive::address(miner), &head.key).await?;
-        for turn in turns_at(&told, head.height) {
+    async fn begin_turns(
+        &self,
+        memory: &mut Memory,
+        miner: MinerId,
+        told: &ProvingDeadline,
+        head: &TipSet,
+    ) -> Result<(), Error> {
+        for turn in turns_at(told, head.height) {
             let key = (miner, turn.period, turn.deadline);
             if !memory.begun.contains(&key) {
                 self.begin_turn(miner, &turn, head).await?;
                 memory.begun.insert(key);
             }
         }
-        self.look_ahead_for_seats(memory, miner, &told, head).await
+        self.look_ahead_for_seats(memory, miner, told, head).await
     }
 
     /// Prepares what comes after the turns that were begun.
-    async fn prepare(&self, memory: &mut Memory, miner: MinerId, head: &TipSet) -> Result<(), Error> {
+    async fn prepare(
+        &self,
+        memory: &mut Memory,
+        miner: MinerId,
+        told: &ProvingDeadline,
+        head: &TipSet,
+    ) -> Result<(), Error> {
         // Before there is work, so that workers wait at them.
         let reads = self.config.stores.iter().map(|store| PostQueue::Reads { miner, store: store.name.clone() });
         for queue in reads.chain([PostQueue::Proves { miner }]) {
             self.ensure(&mut memory.queues, queue).await?;
         }
-        let told = self.node.miner_proving_deadline(&crate::drive::address(miner), &head.key).await?;
-        self.recover(memory, miner, &told, head).await?;
-        self.read_ahead(memory, miner, &told, head).await?;
+        self.recover(memory, miner, told, head).await?;
+        self.read_ahead(memory, miner, told, head).await?;
         self.look_for_lacks(memory, miner, head).await
     }
 

@@ -60,8 +60,7 @@ impl Verifier for Scripted {
         sectors: &[(SectorNumber, Commitment)],
         proof: &ProofBytes,
     ) -> Result<(), ErrorReport> {
-        let is_right = proof.0 == yields::post("window", miner, &randomness, sectors);
-        is_right.then_some(()).ok_or_else(|| wrong(ErrorCode::PROOF_INVALID, "not the scripted window PoSt"))
+        scripted_post("window", miner, randomness, sectors, proof)
     }
 
     fn verify_winning_post(
@@ -72,8 +71,7 @@ impl Verifier for Scripted {
         sectors: &[(SectorNumber, Commitment)],
         proof: &ProofBytes,
     ) -> Result<(), ErrorReport> {
-        let is_right = proof.0 == yields::post("winning", miner, &randomness, sectors);
-        is_right.then_some(()).ok_or_else(|| wrong(ErrorCode::PROOF_INVALID, "not the scripted winning PoSt"))
+        scripted_post("winning", miner, randomness, sectors, proof)
     }
 
     fn challenge_files(
@@ -268,6 +266,18 @@ fn require_scripted_proof(id: SectorId, porep: &Porep) -> Result<(), ErrorReport
     let expected = yields::proof(id, &porep.comm_r, &porep.ticket, &porep.seed);
     let is_right = porep.proof.0 == expected;
     is_right.then_some(()).ok_or_else(|| wrong(ErrorCode::PROOF_INVALID, "not the scripted proof"))
+}
+
+/// Compares a proof of spacetime, `window` or `winning`, with the scripted one.
+fn scripted_post(
+    kind: &str,
+    miner: MinerId,
+    randomness: Randomness,
+    sectors: &[(SectorNumber, Commitment)],
+    proof: &ProofBytes,
+) -> Result<(), ErrorReport> {
+    let is_right = proof.0 == yields::post(kind, miner, &randomness, sectors);
+    is_right.then_some(()).ok_or_else(|| wrong(ErrorCode::PROOF_INVALID, &format!("not the scripted {kind} PoSt")))
 }
 
 fn wrong(code: ErrorCode, message: &str) -> ErrorReport {

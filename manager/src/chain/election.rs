@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use fvm_shared::bigint::{BigInt, Sign};
 
 use super::{
-    randomness::{Domain, blake2b256, draw, miner_entropy},
+    randomness::{Domain, blake2b256, draw, masked, miner_entropy},
     types::Epoch,
 };
 
@@ -64,11 +64,9 @@ pub fn ticket_input(beacon: &[u8], round: Epoch, miner_id: u64, parent_ticket: &
     draw(&blake2b256(beacon), Domain::TicketProduction, round - TICKET_LOOKBACK, &entropy)
 }
 
-/// The randomness of an epoch's winning PoSt, masked: the proofs work with field elements of 254 bits.
+/// The randomness of an epoch's winning PoSt, masked as the proofs want it.
 pub fn challenge(beacon: &[u8], round: Epoch, miner_id: u64) -> [u8; 32] {
-    let mut drawn = draw(&blake2b256(beacon), Domain::WinningPoStChallengeSeed, round, &miner_entropy(miner_id));
-    drawn[31] &= 0x3f;
-    drawn
+    masked(draw(&blake2b256(beacon), Domain::WinningPoStChallengeSeed, round, &miner_entropy(miner_id)))
 }
 
 /// How good a ticket is: 1 for the smallest one. It tells the node how likely the block's messages come first.

@@ -57,6 +57,12 @@ pub fn draw(digest: &[u8; 32], domain: Domain, epoch: Epoch, entropy: &[u8]) -> 
     blake2b256(&input)
 }
 
+/// Randomness as the proofs want it: they work with field elements of 254 bits.
+pub const fn masked(mut randomness: [u8; 32]) -> [u8; 32] {
+    randomness[31] &= 0x3f;
+    randomness
+}
+
 /// The chain's hash: BLAKE2b with a digest of 32 bytes.
 pub fn blake2b256(bytes: &[u8]) -> [u8; 32] {
     let hash = Code::Blake2b256.digest(bytes);

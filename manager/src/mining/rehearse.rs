@@ -13,7 +13,7 @@ use crate::{
     chain::{
         Transport,
         node::mining::{Base, ChallengedSector},
-        randomness::{Domain, blake2b256, draw, miner_entropy},
+        randomness::{Domain, blake2b256, draw, masked, miner_entropy},
         sector_set::SectorSet,
         types::{Epoch, TipSetKey},
     },
@@ -43,8 +43,7 @@ impl<T: Transport, B: Tasks> Mining<'_, T, B> {
     ) -> Result<Option<Rehearsal>, Error> {
         // Anything that is different each time serves: nobody gains by knowing it.
         let digest = blake2b256(head.min_ticket());
-        let mut drawn = draw(&digest, Domain::WinningPoStChallengeSeed, head.height, &miner_entropy(miner.0));
-        drawn[31] &= 0x3f;
+        let drawn = masked(draw(&digest, Domain::WinningPoStChallengeSeed, head.height, &miner_entropy(miner.0)));
         let Some(sector) = self.random_sector(miner, &head.key, &drawn).await? else { return Ok(None) };
         let challenge = self.challenge_of(miner, &format!("{}{}", heard::REHEARSAL, head.height), drawn, &sector)?;
         let budget_ms = i64::try_from(until.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(i64::MAX);

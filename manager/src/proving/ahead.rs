@@ -32,7 +32,7 @@ use super::{
 use crate::{
     chain::{
         Transport,
-        randomness::blake2b256,
+        randomness::{blake2b256, masked},
         types::{Epoch, ProvingDeadline, TipSet},
     },
     drive::address,
@@ -379,9 +379,7 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
     }
 }
 
-/// Randomness that no chain has drawn, masked as the proofs want it: field elements have 254 bits.
+/// Randomness that no chain has drawn, masked as the proofs want it.
 pub fn made_up(text: &str) -> Randomness {
-    let mut randomness = blake2b256(text.as_bytes());
-    randomness[31] &= 0x3f;
-    Randomness(randomness)
+    Randomness(masked(blake2b256(text.as_bytes())))
 }

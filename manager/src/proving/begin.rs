@@ -16,7 +16,7 @@ use super::{
 use crate::{
     chain::{
         Transport, commitment,
-        randomness::Domain,
+        randomness::{Domain, masked},
         sector_set::SectorSet,
         types::{Partition, TipSet},
     },
@@ -32,9 +32,7 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
             return Ok(());
         }
         let domain = Domain::WindowedPoStChallengeSeed;
-        let mut randomness = self.node.randomness_from_beacon(domain, turn.challenge, miner.0, &head.key).await?;
-        // The proofs work with field elements of 254 bits.
-        randomness[31] &= 0x3f;
+        let randomness = masked(self.node.randomness_from_beacon(domain, turn.challenge, miner.0, &head.key).await?);
         let mut tx = self.store.begin_as(self.epoch).await?;
         for (partition, index) in partitions.iter().zip(0..) {
             let id = ProofId { miner, period: turn.period, deadline: turn.deadline, partition: index };
